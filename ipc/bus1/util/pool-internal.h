@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __BUS1_UTIL_POOL_INTERNAL_H
+#define __BUS1_UTIL_POOL_INTERNAL_H
+
+/**
+ * DOC: Inside of pools
+ *
+ * What the two halves of a pool know of each other: pool.c deals with slices,
+ * pool-pages.c with the memory behind them. The locks are listed in pool.c.
+ */
+
+#include <linux/atomic.h>
+#include <linux/bug.h>
+#include <linux/fs.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/rbtree.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+#include "pool.h"
+
+/**
+ * struct bus1_pool - memory that messages arrive in
+ * @ref: the owner, and each file behind a mapping (atomic)
+ * @size: bytes, a multiple of the page size (const)
+ * @memcg: whom memory is charged to, or NULL (const)
+ * @pages: page number to page (xa lock; RCU to read)
+ * @n_pages: number of entries in @pages (atomic)
+ * @lock: protects slices
+ * @slices: all slices by offset, @trim and @end included (pool->lock)
+ * @peak: end of the highest slice allocated since the idle work ran, in bytes
+ *	(pool->lock)
+ * @end: carries the gap above the highest slice (pool->lock)
+ * @map_sem: keeps pages in @pages while they are mapped
+ * @trim_lock: protects @trim
+ * @trim: what a trimmer reserved; not in @slices when there is none
+ *	(trim_lock; linked under pool->lock)
+ * @shrink_pos: page where the shrinker goes on (trim_lock)
+ * @idle: gives back memory that is not used (internal lock)
+ * @link: in bus1_pool_list, once the pool was worth it (bus1_pool_lock)
+ * @mapping: all mappings of this pool, to unmap pages from them (internal lock)
+ */
+struct bus1_pool {
+	struct kref ref;
+	u64 size;
+	struct mem_cgroup *memcg;
+	struct xarray pages;
+	atomic_t n_pages;
+	spinlock_t lock; /* see above */
+	struct rb_root slices;
+	u64 peak;
+	struct bus1_pool_slice end;
+	struct rw_semaphore map_sem;
+	struct mutex trim_lock; /* see above */
+	struct bus1_pool_slice trim;
+	unsigned long shrink_pos;
+	struct delayed_work idle;
+	struct list_head link;
+	struct address_space mapping;
+};
+
+/**
+ * bus1_pool_page() - get the page of an allocated slice
+ * @pool: the pool
+ * @pos: a byte of the slice, as an offset in the pool
+ *
+ * Context: Any.
+ * Return: The page, as long as the slice is allocated. NULL is a bug.
+ */
+static inline struct page *bus1_pool_page(struct bus1_pool *pool, u64 pos)
+{
+	struct page *page = xa_load(&pool->pages, pos >> PAGE_SHIFT);
+
+	WARN_ON_ONCE(!page);
+	return page;
+}
+
+struct bus1_pool_slice *bus1_pool_lookup_locked(struct bus1_pool *pool,
+						u64 offset);
+void bus1_pool_insert_locked(struct bus1_pool *pool,
+			     struct bus1_pool_slice *next,
+			     struct bus1_pool_slice *slice,
+			     u64 offset, u64 size);
+void bus1_pool_unreserve(struct bus1_pool *pool, struct bus1_pool_slice *slice);
+
+void bus1_pool_pages_init(struct bus1_pool *pool);
+void bus1_pool_pages_deinit(struct bus1_pool *pool);
+int bus1_pool_pages_populate(struct bus1_pool *pool,
+			     struct bus1_pool_slice *slice);
+void bus1_pool_pages_unused(struct bus1_pool *pool);
+
+#endif /* __BUS1_UTIL_POOL_INTERNAL_H */
