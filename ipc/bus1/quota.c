@@ -1,0 +1,989 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+/*
+ * Locks, outermost first. All are taken in process context only.
+ *
+ * rank  lock              protects
+ * 1     bus1_users_lock   the table of users; the last reference of a user
+ * 1     user->lock        what a user has reserved, its list of creditors
+ * 2     quota->lock       what a quota holds, its shares and its credit
+ *
+ * Locks of one rank do not nest. Memory is allocated and freed, references are
+ * dropped and tracepoints are hit without any of them.
+ */
+
+#include <linux/build_bug.h>
+#include <linux/err.h>
+#include <linux/limits.h>
+#include <linux/list.h>
+#include <linux/lockdep.h>
+#include <linux/minmax.h>
+#include <linux/rbtree.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+#include <linux/uidgid.h>
+#include <linux/user_namespace.h>
+#include "quota.h"
+#include "user.h"
+#include "util/fair.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+/* How many shares that hold nothing a quota keeps. */
+#define BUS1_QUOTA_IDLE_MAX	8
+/* How many shares are copied out at a time for bus1_quota_show(). */
+#define BUS1_QUOTA_SHOW_BATCH	16
+
+/**
+ * struct bus1_refusal - why a charge was refused
+ * @layer: which budget, or share of it
+ * @resource: of which resource
+ * @held: what was held already
+ * @limit: the budget
+ */
+struct bus1_refusal {
+	enum bus1_layer layer;
+	enum bus1_resource resource;
+	u64 held;
+	u32 limit;
+};
+
+/**
+ * struct bus1_charge - a charge under way
+ * @cost: how much
+ * @share: on whose behalf, NULL for own commands
+ * @class: what for
+ * @covered: whether there is credit for all of @cost
+ * @max: the user's limits that it goes by, of the resources in @cost
+ * @refusal: why it was refused
+ */
+struct bus1_charge {
+	const struct bus1_cost *cost;
+	struct bus1_share *share;
+	enum bus1_class class;
+	bool covered;
+	u32 max[BUS1_RESOURCE_N];
+	struct bus1_refusal refusal;
+};
+
+static struct kmem_cache *bus1_share_cache;
+
+/* What is reserved at a time, if the limit is not small. */
+static const u32 bus1_credit_batches[BUS1_RESOURCE_N] = {
+	[BUS1_RESOURCE_SLICES]	= 16,
+	[BUS1_RESOURCE_HANDLES]	= 16,
+	[BUS1_RESOURCE_BYTES]	= 64 * 1024,
+	[BUS1_RESOURCE_FDS]	= 4,
+};
+
+static const char * const bus1_resource_names[BUS1_RESOURCE_N] = {
+	[BUS1_RESOURCE_SLICES]	= "slices",
+	[BUS1_RESOURCE_HANDLES]	= "handles",
+	[BUS1_RESOURCE_BYTES]	= "bytes",
+	[BUS1_RESOURCE_FDS]	= "fds",
+};
+
+/**
+ * bus1_quota_module_init() - set up what quotas need
+ *
+ * Context: process context, may sleep.
+ * Return: 0, or -ENOMEM.
+ */
+int bus1_quota_module_init(void)
+{
+	bus1_share_cache = KMEM_CACHE(bus1_share, SLAB_ACCOUNT);
+	return bus1_share_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * bus1_quota_module_exit() - undo bus1_quota_module_init()
+ *
+ * No shares may be left.
+ *
+ * Context: process context, may sleep.
+ */
+void bus1_quota_module_exit(void)
+{
+	kmem_cache_destroy(bus1_share_cache);
+}
+
+static struct bus1_share *bus1_share_new(struct bus1_user *user)
+{
+	struct bus1_share *share;
+	unsigned int i;
+
+	share = kmem_cache_zalloc(bus1_share_cache, GFP_KERNEL);
+	if (!share)
+		return NULL;
+	share->user = bus1_user_ref(user);
+	INIT_LIST_HEAD(&share->idle_link);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		bus1_fair_member_init(&share->held[i], false);
+	return share;
+}
+
+static void bus1_share_free(struct bus1_share *share)
+{
+	if (!share)
+		return;
+	bus1_user_unref(share->user);
+	kmem_cache_free(bus1_share_cache, share);
+}
+
+static bool bus1_share_is_empty(const struct bus1_share *share)
+{
+	unsigned int i;
+
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (share->held[i].used)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Pin the share of @user. If there is none, add @spare; NULL without @spare.
+ * The own share is always there.
+ */
+static struct bus1_share *
+bus1_quota_pin_share_locked(struct bus1_quota *quota, struct bus1_user *user,
+			    struct bus1_share *spare)
+{
+	struct rb_node **slot = &quota->shares.rb_node, *parent = NULL;
+	struct bus1_share *share = NULL;
+
+	lockdep_assert_held(&quota->lock);
+
+	if (user == quota->user)
+		return &quota->own_share;
+
+	while (*slot) {
+		parent = *slot;
+		share = rb_entry(parent, struct bus1_share, rb);
+		if (user == share->user)
+			break;
+		slot = user < share->user ? &parent->rb_left :
+					    &parent->rb_right;
+	}
+	if (!*slot) {
+		share = spare;
+		if (!share)
+			return NULL;
+		rb_link_node(&share->rb, parent, slot);
+		rb_insert_color(&share->rb, &quota->shares);
+	}
+	if (!list_empty(&share->idle_link)) {
+		list_del_init(&share->idle_link);
+		--quota->n_idle;
+	}
+	++share->pins;
+	return share;
+}
+
+/*
+ * If @share is not needed any more, put it aside. Returns a share that has
+ * been put aside for long, for the caller to free without the lock.
+ */
+static struct bus1_share *bus1_quota_park_share_locked(struct bus1_quota *quota,
+						       struct bus1_share *share)
+{
+	lockdep_assert_held(&quota->lock);
+
+	if (share == &quota->own_share || share->pins ||
+	    !bus1_share_is_empty(share))
+		return NULL;
+
+	list_add_tail(&share->idle_link, &quota->idle);
+	if (++quota->n_idle <= BUS1_QUOTA_IDLE_MAX)
+		return NULL;
+
+	share = list_first_entry(&quota->idle, struct bus1_share, idle_link);
+	list_del_init(&share->idle_link);
+	--quota->n_idle;
+	rb_erase(&share->rb, &quota->shares);
+	return share;
+}
+
+static struct bus1_share *
+bus1_quota_unpin_share_locked(struct bus1_quota *quota,
+			      struct bus1_share *share)
+{
+	lockdep_assert_held(&quota->lock);
+
+	if (share == &quota->own_share)
+		return NULL;
+	--share->pins;
+	return bus1_quota_park_share_locked(quota, share);
+}
+
+/* How much credit to reserve at a time, for a user's limit of @max. */
+static u32 bus1_credit_batch(enum bus1_resource res, u32 max)
+{
+	return min(bus1_credit_batches[res], max / 256);
+}
+
+/* What the quotas of a user have reserved; at most U32_MAX. */
+static u64 bus1_user_reserved_locked(struct bus1_user *user,
+				     enum bus1_resource res)
+{
+	lockdep_assert_held(&user->lock);
+	return (u64)user->reserved[res].total + user->own[res];
+}
+
+/* Give credit back to the user, and keep at most @keep. */
+static void bus1_quota_return_locked(struct bus1_quota *quota,
+				     enum bus1_class class,
+				     enum bus1_resource res, u32 keep)
+{
+	struct bus1_user *user = quota->user;
+	u32 n;
+
+	lockdep_assert_held(&user->lock);
+	lockdep_assert_held(&quota->lock);
+
+	if (quota->credit[class][res] <= keep)
+		return;
+	n = quota->credit[class][res] - keep;
+	quota->credit[class][res] = keep;
+	if (class == BUS1_CLASS_RECEIVED)
+		bus1_fair_uncharge(&user->reserved[res],
+				   &quota->reserved[res], n);
+	else
+		user->own[res] -= n;
+}
+
+/*
+ * Keep no more credit than is due, and be on the list if there is any. Only a
+ * quota on the list may turn what it returns into credit on its own.
+ */
+static void bus1_quota_settle_locked(struct bus1_quota *quota)
+{
+	struct bus1_user *user = quota->user;
+	unsigned int class, i;
+	bool any = false;
+	u32 batch, keep;
+
+	lockdep_assert_held(&user->lock);
+	lockdep_assert_held(&quota->lock);
+
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		batch = bus1_credit_batch(i, user->reserved[i].budget);
+		for (class = 0; class < BUS1_CLASS_N; ++class) {
+			keep = quota->credit[class][i];
+			if (user->tight[i])
+				keep = 0;
+			else if (keep > 2 * batch)
+				keep = batch;
+			bus1_quota_return_locked(quota, class, i, keep);
+			any = any || keep;
+		}
+	}
+
+	if (any && list_empty(&quota->creditor_link))
+		list_add_tail(&quota->creditor_link, &user->creditors);
+	else if (!any)
+		list_del_init(&quota->creditor_link);
+}
+
+/*
+ * Make a resource tight, and take all credit back. From the moment that a
+ * quota's lock was held here, it sees @tight and puts nothing aside.
+ */
+static void bus1_user_tighten_locked(struct bus1_user *user,
+				     enum bus1_resource res, u32 max)
+{
+	struct bus1_quota *quota, *next;
+
+	lockdep_assert_held(&user->lock);
+
+	WRITE_ONCE(user->tight[res], true);
+	list_for_each_entry_safe(quota, next, &user->creditors, creditor_link) {
+		spin_lock(&quota->lock);
+		bus1_quota_settle_locked(quota);
+		spin_unlock(&quota->lock);
+	}
+	if (user->reserved[res].budget != max)
+		bus1_fair_set_budget(&user->reserved[res], max);
+}
+
+/* Allow credit again, where use has gone down well below where it stopped. */
+static void bus1_user_relax_locked(struct bus1_user *user)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&user->lock);
+
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (user->tight[i] && bus1_user_reserved_locked(user, i) <=
+					user->reserved[i].budget / 8)
+			WRITE_ONCE(user->tight[i], false);
+	}
+}
+
+static int bus1_charge_refuse(struct bus1_charge *charge,
+			      enum bus1_layer layer, enum bus1_resource res,
+			      u64 held, u32 limit)
+{
+	charge->refusal = (struct bus1_refusal){
+		.layer = layer,
+		.resource = res,
+		.held = held,
+		.limit = limit,
+	};
+	return -EDQUOT;
+}
+
+/*
+ * Is there room in the first layer? This changes nothing but budgets. Charges
+ * of nothing succeed, even if more is held than is allowed. Notes whether there
+ * is credit for everything, which spares the second layer.
+ */
+static int bus1_quota_check_locked(struct bus1_quota *quota,
+				   struct bus1_charge *charge)
+{
+	struct bus1_fair *fair;
+	u32 n, limit, budget;
+	unsigned int i;
+	u64 held;
+
+	lockdep_assert_held(&quota->lock);
+
+	charge->covered = true;
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		n = charge->cost->n[i];
+		if (!n)
+			continue;
+		charge->max[i] = bus1_user_limit(i);
+		if (quota->credit[charge->class][i] < n ||
+		    quota->seen[i] != charge->max[i])
+			charge->covered = false;
+		limit = quota->limits[i];
+		budget = min(limit, charge->max[i]);
+		fair = &quota->received[i];
+		held = (u64)fair->total + quota->own[i];
+		if (held + n > limit)
+			return bus1_charge_refuse(charge, BUS1_LAYER_PEER_LIMIT,
+						  i, held, limit);
+		if (held + n > budget)
+			return bus1_charge_refuse(charge, BUS1_LAYER_USER_LIMIT,
+						  i, held, budget);
+		/* own commands, and the own user, are bound by limits only */
+		if (!charge->share || charge->share == &quota->own_share)
+			continue;
+		if (fair->budget != budget)
+			bus1_fair_set_budget(fair, budget);
+		if (!bus1_fair_may_charge(fair, &charge->share->held[i], n))
+			return bus1_charge_refuse(charge,
+						  BUS1_LAYER_SENDER_SHARE, i,
+						  charge->share->held[i].used,
+						  budget);
+	}
+	return 0;
+}
+
+/*
+ * Reserve from the user what credit does not cover. Returns 0, -EDQUOT, or
+ * -EAGAIN if all credit of this resource has to be taken back first.
+ */
+static int bus1_quota_reserve_locked(struct bus1_quota *quota,
+				     struct bus1_charge *charge,
+				     enum bus1_resource res)
+{
+	u32 max = charge->max[res], need = charge->cost->n[res], batch;
+	u32 *credit = &quota->credit[charge->class][res];
+	struct bus1_fair_member *member = &quota->reserved[res];
+	struct bus1_user *user = quota->user;
+	struct bus1_fair *fair = &user->reserved[res];
+	u64 sum = bus1_user_reserved_locked(user, res);
+
+	lockdep_assert_held(&quota->lock);
+
+	if (fair->budget != max) {
+		if (sum)
+			return -EAGAIN;
+		bus1_fair_set_budget(fair, max);
+	}
+	quota->seen[res] = max;
+	if (*credit >= need)
+		return 0;
+	need -= *credit;
+
+	if (!user->tight[res]) {
+		batch = bus1_credit_batch(res, max);
+		if (sum + need + batch <= max / 4)
+			need += batch;
+		else if (sum + need > max / 4)
+			return -EAGAIN;
+	}
+	if (sum + need > max)
+		return bus1_charge_refuse(charge, BUS1_LAYER_USER_LIMIT, res,
+					  sum, max);
+	fair->outside = user->own[res];
+	if (charge->class == BUS1_CLASS_OWN) {
+		user->own[res] += need;
+	} else if (!bus1_fair_try_charge(fair, member, need)) {
+		return bus1_charge_refuse(charge, BUS1_LAYER_SIBLING_SHARE, res,
+					  member->used, max);
+	}
+	*credit += need;
+	return 0;
+}
+
+/* Take what has been checked and reserved. */
+static void bus1_quota_commit_locked(struct bus1_quota *quota,
+				     struct bus1_charge *charge)
+{
+	unsigned int i;
+	u32 n;
+
+	lockdep_assert_held(&quota->lock);
+
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		n = charge->cost->n[i];
+		if (!n)
+			continue;
+		quota->credit[charge->class][i] -= n;
+		if (charge->share)
+			bus1_fair_charge(&quota->received[i],
+					 &charge->share->held[i], n);
+		else
+			quota->own[i] += n;
+	}
+}
+
+/* Charge without the user: 0, -EDQUOT, or -EAGAIN if the user is needed. */
+static int bus1_quota_charge_fast_locked(struct bus1_quota *quota,
+					 struct bus1_charge *charge)
+{
+	int r;
+
+	lockdep_assert_held(&quota->lock);
+
+	r = bus1_quota_check_locked(quota, charge);
+	if (r)
+		return r;
+	if (!charge->covered)
+		return -EAGAIN;
+	bus1_quota_commit_locked(quota, charge);
+	return 0;
+}
+
+/* One attempt with the user: -EAGAIN if @res has to be made tight first. */
+static int bus1_quota_charge_slow_locked(struct bus1_quota *quota,
+					 struct bus1_charge *charge,
+					 enum bus1_resource *res)
+{
+	unsigned int i;
+	int r;
+
+	lockdep_assert_held(&quota->user->lock);
+	lockdep_assert_held(&quota->lock);
+
+	r = bus1_quota_check_locked(quota, charge);
+	for (i = 0; !r && i < BUS1_RESOURCE_N; ++i) {
+		if (!charge->cost->n[i])
+			continue;
+		*res = i;
+		r = bus1_quota_reserve_locked(quota, charge, i);
+	}
+	if (!r)
+		bus1_quota_commit_locked(quota, charge);
+	bus1_quota_settle_locked(quota);
+	return r;
+}
+
+/*
+ * Charge what credit does not cover. A resource is made tight at most once for
+ * each value of its limit, so this comes to an end.
+ */
+static int bus1_quota_charge_slow(struct bus1_quota *quota,
+				  struct bus1_charge *charge)
+{
+	struct bus1_user *user = quota->user;
+	enum bus1_resource res;
+	int r;
+
+	spin_lock(&user->lock);
+	for (;;) {
+		spin_lock(&quota->lock);
+		r = bus1_quota_charge_slow_locked(quota, charge, &res);
+		spin_unlock(&quota->lock);
+		if (r != -EAGAIN)
+			break;
+		bus1_user_tighten_locked(user, res, charge->max[res]);
+	}
+	spin_unlock(&user->lock);
+	return r;
+}
+
+static void bus1_charge_trace(const struct bus1_quota *quota,
+			      const struct bus1_charge *charge, kuid_t uid)
+{
+	const struct bus1_refusal *refusal = &charge->refusal;
+
+	trace_bus1_quota_refused(quota->id, refusal->layer, refusal->resource,
+				 uid, charge->cost->n[refusal->resource],
+				 refusal->held, refusal->limit);
+}
+
+static bool bus1_cost_is_zero(const struct bus1_cost *cost)
+{
+	BUILD_BUG_ON(BUS1_RESOURCE_N != 4);
+	return !(cost->n[0] | cost->n[1] | cost->n[2] | cost->n[3]);
+}
+
+/**
+ * bus1_quota_charge() - charge a peer for what is sent to it
+ * @quota: the quota of the receiving peer
+ * @sender: the user that sends
+ * @cost: how much of each resource
+ * @sharep: where to return the share that it is charged on
+ *
+ * All of @cost is charged, or nothing is. The share stays valid while anything
+ * is charged on it, and must not be used after that.
+ *
+ * Context: process context, may sleep.
+ * Return: 0, -EDQUOT if a limit or a share does not allow it, -ENOMEM.
+ */
+int bus1_quota_charge(struct bus1_quota *quota, struct bus1_user *sender,
+		      const struct bus1_cost *cost, struct bus1_share **sharep)
+{
+	struct bus1_charge charge;
+	struct bus1_share *spare = NULL, *parked;
+	int r;
+
+	*sharep = &quota->own_share;
+	if (bus1_cost_is_zero(cost))
+		return 0;
+
+	charge.cost = cost;
+	charge.class = BUS1_CLASS_RECEIVED;
+	spin_lock(&quota->lock);
+	charge.share = bus1_quota_pin_share_locked(quota, sender, NULL);
+	if (!charge.share) {
+		spin_unlock(&quota->lock);
+		spare = bus1_share_new(sender);
+		if (!spare)
+			return -ENOMEM;
+		spin_lock(&quota->lock);
+		charge.share = bus1_quota_pin_share_locked(quota, sender,
+							   spare);
+	}
+	r = bus1_quota_charge_fast_locked(quota, &charge);
+	if (r == -EAGAIN) {
+		spin_unlock(&quota->lock);
+		r = bus1_quota_charge_slow(quota, &charge);
+		spin_lock(&quota->lock);
+	}
+	parked = bus1_quota_unpin_share_locked(quota, charge.share);
+	spin_unlock(&quota->lock);
+
+	bus1_share_free(parked);
+	if (spare && spare != charge.share)
+		bus1_share_free(spare);
+	if (r)
+		bus1_charge_trace(quota, &charge, sender->uid);
+	else
+		*sharep = charge.share;
+	return r;
+}
+
+/**
+ * bus1_quota_charge_own() - charge a peer for what it takes by a command
+ * @quota: the quota of the peer
+ * @res: the resource
+ * @n: how much, in the unit of the resource
+ *
+ * Context: process context.
+ * Return: 0, or -EDQUOT if a limit does not allow it.
+ */
+int bus1_quota_charge_own(struct bus1_quota *quota, enum bus1_resource res,
+			  u32 n)
+{
+	struct bus1_cost cost = {};
+	struct bus1_charge charge;
+	int r;
+
+	if (!n)
+		return 0;
+	cost.n[res] = n;
+	charge.cost = &cost;
+	charge.share = NULL;
+	charge.class = BUS1_CLASS_OWN;
+
+	spin_lock(&quota->lock);
+	r = bus1_quota_charge_fast_locked(quota, &charge);
+	spin_unlock(&quota->lock);
+	if (r == -EAGAIN)
+		r = bus1_quota_charge_slow(quota, &charge);
+	if (r)
+		bus1_charge_trace(quota, &charge, quota->user->uid);
+	return r;
+}
+
+/* May @cost become credit, without the user's knowing? */
+static bool bus1_quota_may_keep_locked(struct bus1_quota *quota,
+				       const struct bus1_share *share,
+				       const struct bus1_cost *cost)
+{
+	enum bus1_class class = share ? BUS1_CLASS_RECEIVED : BUS1_CLASS_OWN;
+	unsigned int i;
+	u64 credit;
+
+	lockdep_assert_held(&quota->lock);
+
+	if (list_empty(&quota->creditor_link))
+		return false;
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (!cost->n[i])
+			continue;
+		credit = (u64)quota->credit[class][i] + cost->n[i];
+		if (READ_ONCE(quota->user->tight[i]) ||
+		    credit > 2 * bus1_credit_batch(i, quota->seen[i]))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The other way round than bus1_quota_commit_locked(). Returns a share to be
+ * freed, see bus1_quota_park_share_locked().
+ */
+static struct bus1_share *
+bus1_quota_release_locked(struct bus1_quota *quota, struct bus1_share *share,
+			  const struct bus1_cost *cost)
+{
+	enum bus1_class class = share ? BUS1_CLASS_RECEIVED : BUS1_CLASS_OWN;
+	unsigned int i;
+	u32 n;
+
+	lockdep_assert_held(&quota->lock);
+
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		n = cost->n[i];
+		if (!n)
+			continue;
+		if (share) {
+			if (WARN_ON_ONCE(n > share->held[i].used))
+				n = share->held[i].used;
+			bus1_fair_uncharge(&quota->received[i],
+					   &share->held[i], n);
+		} else {
+			if (WARN_ON_ONCE(n > quota->own[i]))
+				n = quota->own[i];
+			quota->own[i] -= n;
+		}
+		quota->credit[class][i] += n;
+	}
+	return share ? bus1_quota_park_share_locked(quota, share) : NULL;
+}
+
+/*
+ * Return @cost of @share, or of own commands if that is NULL. If it can't stay
+ * with the quota as credit, then it must never look like credit to others, so
+ * the user is locked before anything changes.
+ */
+static void bus1_quota_release(struct bus1_quota *quota,
+			       struct bus1_share *share,
+			       const struct bus1_cost *cost)
+{
+	struct bus1_user *user = quota->user;
+	struct bus1_share *parked = NULL;
+	bool keep;
+
+	spin_lock(&quota->lock);
+	keep = bus1_quota_may_keep_locked(quota, share, cost);
+	if (keep)
+		parked = bus1_quota_release_locked(quota, share, cost);
+	spin_unlock(&quota->lock);
+
+	if (!keep) {
+		spin_lock(&user->lock);
+		spin_lock(&quota->lock);
+		parked = bus1_quota_release_locked(quota, share, cost);
+		bus1_quota_settle_locked(quota);
+		spin_unlock(&quota->lock);
+		bus1_user_relax_locked(user);
+		spin_unlock(&user->lock);
+	}
+	bus1_share_free(parked);
+}
+
+/**
+ * bus1_quota_uncharge() - return what was charged for something sent
+ * @quota: the quota of the receiving peer
+ * @share: the share that it was charged on
+ * @cost: how much of each resource, at most what was charged
+ *
+ * Parts may be returned at different times. This cannot fail.
+ *
+ * Context: process context; spinlocks may be held, but no lock of this file.
+ */
+void bus1_quota_uncharge(struct bus1_quota *quota, struct bus1_share *share,
+			 const struct bus1_cost *cost)
+{
+	/* without a charge, the share can be gone */
+	if (bus1_cost_is_zero(cost))
+		return;
+	bus1_quota_release(quota, share, cost);
+}
+
+/**
+ * bus1_quota_uncharge_own() - return what was charged for a command
+ * @quota: the quota of the peer
+ * @res: the resource
+ * @n: how much, at most what was charged
+ *
+ * Context: process context; spinlocks may be held, but no lock of this file.
+ */
+void bus1_quota_uncharge_own(struct bus1_quota *quota, enum bus1_resource res,
+			     u32 n)
+{
+	struct bus1_cost cost = {};
+
+	if (!n)
+		return;
+	cost.n[res] = n;
+	bus1_quota_release(quota, NULL, &cost);
+}
+
+/**
+ * bus1_quota_init() - initialize the quota of a peer
+ * @quota: the quota
+ * @user: the user of the peer; the quota takes a reference
+ * @id: id of the peer, for people
+ *
+ * The limits of the peer are those of the user at this time.
+ *
+ * Context: any.
+ */
+void bus1_quota_init(struct bus1_quota *quota, struct bus1_user *user, u64 id)
+{
+	unsigned int i;
+
+	*quota = (struct bus1_quota){
+		.user = bus1_user_ref(user),
+		.id = id,
+		.shares = RB_ROOT,
+		.own_share.user = user,
+	};
+	spin_lock_init(&quota->lock);
+	INIT_LIST_HEAD(&quota->idle);
+	INIT_LIST_HEAD(&quota->own_share.idle_link);
+	INIT_LIST_HEAD(&quota->creditor_link);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		quota->limits[i] = bus1_user_limit(i);
+		bus1_fair_init(&quota->received[i]);
+		bus1_fair_member_init(&quota->own_share.held[i], true);
+		bus1_fair_member_init(&quota->reserved[i], false);
+	}
+}
+
+/**
+ * bus1_quota_deinit() - tear down the quota of a peer
+ * @quota: the quota
+ *
+ * Everything that was charged must have been returned.
+ *
+ * Context: process context; nobody else may use the quota any more.
+ */
+void bus1_quota_deinit(struct bus1_quota *quota)
+{
+	struct bus1_share *share, *next;
+	unsigned int class, i;
+
+	spin_lock(&quota->user->lock);
+	spin_lock(&quota->lock);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		for (class = 0; class < BUS1_CLASS_N; ++class)
+			bus1_quota_return_locked(quota, class, i, 0);
+		bus1_fair_deinit(&quota->received[i]);
+		WARN_ON_ONCE(quota->own[i] || quota->reserved[i].used);
+	}
+	bus1_quota_settle_locked(quota);
+	spin_unlock(&quota->lock);
+	spin_unlock(&quota->user->lock);
+
+	list_for_each_entry_safe(share, next, &quota->idle, idle_link) {
+		rb_erase(&share->rb, &quota->shares);
+		bus1_share_free(share);
+	}
+	WARN_ON_ONCE(!RB_EMPTY_ROOT(&quota->shares));
+	quota->user = bus1_user_unref(quota->user);
+}
+
+/**
+ * bus1_quota_get_limits() - read the limits of a peer
+ * @quota: the quota
+ * @limits: where to return them
+ *
+ * Context: process context.
+ */
+void bus1_quota_get_limits(struct bus1_quota *quota, struct bus1_cost *limits)
+{
+	spin_lock(&quota->lock);
+	memcpy(limits->n, quota->limits, sizeof(limits->n));
+	spin_unlock(&quota->lock);
+}
+
+/**
+ * bus1_quota_set_limits() - change limits of a peer
+ * @quota: the quota
+ * @limits: the new limits, each at most INT_MAX, or U32_MAX to leave it
+ *
+ * Limits can be below what is held: nothing is taken away, but charges fail
+ * until it is returned.
+ *
+ * Context: process context.
+ */
+void bus1_quota_set_limits(struct bus1_quota *quota,
+			   const struct bus1_cost *limits)
+{
+	unsigned int i;
+
+	spin_lock(&quota->lock);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (limits->n[i] != U32_MAX)
+			quota->limits[i] = limits->n[i];
+	}
+	spin_unlock(&quota->lock);
+}
+
+/* What a user really holds: all that is reserved, without the credit. */
+static void bus1_user_get_used(struct bus1_user *user,
+			       u64 used[static BUS1_RESOURCE_N])
+{
+	struct bus1_quota *quota;
+	unsigned int class, i;
+
+	spin_lock(&user->lock);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		used[i] = bus1_user_reserved_locked(user, i);
+	list_for_each_entry(quota, &user->creditors, creditor_link) {
+		spin_lock(&quota->lock);
+		for (class = 0; class < BUS1_CLASS_N; ++class) {
+			for (i = 0; i < BUS1_RESOURCE_N; ++i)
+				used[i] -= quota->credit[class][i];
+		}
+		spin_unlock(&quota->lock);
+	}
+	spin_unlock(&user->lock);
+}
+
+/* What bus1_quota_show() prints of a share. */
+struct bus1_share_info {
+	kuid_t uid;
+	struct bus1_cost held;
+};
+
+static void bus1_share_get_info(const struct bus1_share *share,
+				struct bus1_share_info *info)
+{
+	unsigned int i;
+
+	info->uid = share->user->uid;
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		info->held.n[i] = share->held[i].used;
+}
+
+/*
+ * Copy out up to @max shares that hold something, with users at addresses above
+ * *@posp, which is only compared. Returns how many it were.
+ */
+static unsigned int bus1_quota_get_shares(struct bus1_quota *quota,
+					  struct bus1_share_info *infos,
+					  unsigned int max, uintptr_t *posp)
+{
+	struct rb_node *node, *first = NULL;
+	struct bus1_share *share;
+	unsigned int n = 0;
+
+	spin_lock(&quota->lock);
+	if (!*posp && !bus1_share_is_empty(&quota->own_share))
+		bus1_share_get_info(&quota->own_share, &infos[n++]);
+	node = quota->shares.rb_node;
+	while (node) {
+		share = rb_entry(node, struct bus1_share, rb);
+		if ((uintptr_t)share->user > *posp) {
+			first = node;
+			node = node->rb_left;
+		} else {
+			node = node->rb_right;
+		}
+	}
+	for (node = first; node && n < max; node = rb_next(node)) {
+		share = rb_entry(node, struct bus1_share, rb);
+		*posp = (uintptr_t)share->user;
+		if (!bus1_share_is_empty(share))
+			bus1_share_get_info(share, &infos[n++]);
+	}
+	spin_unlock(&quota->lock);
+	return n;
+}
+
+static void bus1_quota_show_shares(struct bus1_quota *quota, struct seq_file *m)
+{
+	struct bus1_share_info infos[BUS1_QUOTA_SHOW_BATCH];
+	struct user_namespace *ns = seq_user_ns(m);
+	unsigned int i, n;
+	uintptr_t pos = 0;
+
+	do {
+		n = bus1_quota_get_shares(quota, infos, ARRAY_SIZE(infos),
+					  &pos);
+		for (i = 0; i < n; ++i)
+			seq_printf(m, "bus1-sender:\t%u %u %u %u %u\n",
+				   from_kuid_munged(ns, infos[i].uid),
+				   infos[i].held.n[BUS1_RESOURCE_SLICES],
+				   infos[i].held.n[BUS1_RESOURCE_HANDLES],
+				   infos[i].held.n[BUS1_RESOURCE_BYTES],
+				   infos[i].held.n[BUS1_RESOURCE_FDS]);
+	} while (n == ARRAY_SIZE(infos));
+}
+
+/**
+ * bus1_quota_show() - print a quota, for /proc/PID/fdinfo/FD
+ * @quota: the quota
+ * @m: where to print to
+ *
+ * One line each, a key, a colon, a tab, a value: per resource the limit of the
+ * peer, what it holds, and how much of that it took by own commands; the uid of
+ * its user, per resource the user's limit, and what all peers of the user hold;
+ * and, for each sending user that holds something, its uid and its slices,
+ * handles, bytes and files.
+ *
+ * Context: process context.
+ */
+void bus1_quota_show(struct bus1_quota *quota, struct seq_file *m)
+{
+	u32 limits[BUS1_RESOURCE_N], own[BUS1_RESOURCE_N];
+	u64 used[BUS1_RESOURCE_N];
+	unsigned int i;
+
+	spin_lock(&quota->lock);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		limits[i] = quota->limits[i];
+		own[i] = quota->own[i];
+		used[i] = (u64)quota->received[i].total + own[i];
+	}
+	spin_unlock(&quota->lock);
+
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		seq_printf(m, "bus1-%s:\t%llu\nbus1-%s-max:\t%u\nbus1-%s-own:\t%u\n",
+			   bus1_resource_names[i], used[i],
+			   bus1_resource_names[i], limits[i],
+			   bus1_resource_names[i], own[i]);
+
+	bus1_user_get_used(quota->user, used);
+	seq_printf(m, "bus1-user:\t%u\n",
+		   from_kuid_munged(seq_user_ns(m), quota->user->uid));
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		seq_printf(m, "bus1-user-%s:\t%llu\nbus1-user-%s-max:\t%u\n",
+			   bus1_resource_names[i], used[i],
+			   bus1_resource_names[i], bus1_user_limit(i));
+
+	bus1_quota_show_shares(quota, m);
+}
