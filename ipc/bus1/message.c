@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/align.h>
+#include <linux/err.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/refcount.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <uapi/linux/bus1.h>
+#include "handle.h"
+#include "message.h"
+#include "node.h"
+#include "peer.h"
+#include "quota.h"
+#include "util/pool.h"
+#include "util/queue.h"
+
+static struct kmem_cache *bus1_message_cache;
+
+/**
+ * bus1_message_module_init() - set up what all peers share
+ *
+ * Context: Module initialization.
+ * Return: 0, or -ENOMEM.
+ */
+int bus1_message_module_init(void)
+{
+	bus1_message_cache = KMEM_CACHE(bus1_message, SLAB_ACCOUNT);
+	return bus1_message_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * bus1_message_module_exit() - undo bus1_message_module_init()
+ *
+ * Context: Module exit; no peer is left.
+ */
+void bus1_message_module_exit(void)
+{
+	kmem_cache_destroy(bus1_message_cache);
+}
+
+/**
+ * bus1_layout_init() - lay a slice out
+ * @layout: layout to initialize
+ * @n_bytes: bytes of payload
+ * @n_handles: number of handles
+ * @n_files: number of files, at most %BUS1_FD_MAX
+ *
+ * Context: Any.
+ * Return: 0, or -EMSGSIZE if no pool could ever hold it.
+ */
+int bus1_layout_init(struct bus1_layout *layout, u64 n_bytes, u64 n_handles,
+		     u64 n_files)
+{
+	if (n_bytes > BUS1_POOL_SIZE_MAX ||
+	    n_handles > BUS1_POOL_SIZE_MAX / sizeof(u64))
+		return -EMSGSIZE;
+
+	layout->n_bytes = n_bytes;
+	layout->n_handles = n_handles;
+	layout->n_files = n_files;
+	layout->off_handles = ALIGN(n_bytes, 8);
+	layout->off_files = layout->off_handles + n_handles * sizeof(u64);
+	if (n_files)
+		layout->size = layout->off_files + n_files * sizeof(int);
+	else if (n_handles)
+		layout->size = layout->off_files;
+	else
+		layout->size = n_bytes;
+
+	/* What is charged is counted in 31 bits */
+	return layout->size > INT_MAX ? -EMSGSIZE : 0;
+}
+
+/**
+ * bus1_cargo_new() - make room for nodes and files
+ * @n_nodes: number of nodes
+ * @n_files: number of files
+ *
+ * Context: Process context, may sleep.
+ * Return: Cargo that is all NULL, or NULL if there is no memory.
+ */
+struct bus1_cargo *bus1_cargo_new(size_t n_nodes, size_t n_files)
+{
+	struct bus1_cargo *cargo;
+
+	cargo = kvzalloc(struct_size(cargo, slots, n_nodes + n_files),
+			 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!cargo)
+		return NULL;
+
+	refcount_set(&cargo->ref, 1);
+	cargo->n_nodes = n_nodes;
+	cargo->n_files = n_files;
+	cargo->nodes = (struct bus1_node **)cargo->slots;
+	cargo->files = (struct file **)cargo->slots + n_nodes;
+	return cargo;
+}
+
+/**
+ * bus1_cargo_ref() - add a reference
+ * @cargo: cargo, or NULL
+ *
+ * Context: Any.
+ * Return: @cargo.
+ */
+struct bus1_cargo *bus1_cargo_ref(struct bus1_cargo *cargo)
+{
+	if (cargo)
+		refcount_inc(&cargo->ref);
+	return cargo;
+}
+
+/**
+ * bus1_cargo_unref() - drop a reference
+ * @cargo: cargo, or NULL
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_cargo_unref(struct bus1_cargo *cargo)
+{
+	size_t i;
+
+	if (!cargo || !refcount_dec_and_test(&cargo->ref))
+		return;
+
+	for (i = 0; i < cargo->n_nodes; ++i) {
+		if (cargo->nodes[i]) {
+			bus1_node_put(cargo->nodes[i]);
+			bus1_node_unref(cargo->nodes[i]);
+		}
+		cond_resched();
+	}
+	for (i = 0; i < cargo->n_files; ++i) {
+		if (cargo->files[i])
+			fput(cargo->files[i]);
+	}
+	kvfree(cargo);
+}
+
+/**
+ * bus1_message_new() - charge and allocate a message
+ * @peer: receiver
+ * @sender: user that sends it
+ * @layout: layout of the slice
+ * @cargo: what it carries, or NULL
+ *
+ * The content of the slice is whatever was there before.
+ *
+ * Context: Process context, may sleep.
+ * Return: The message, -EDQUOT if the receiver or the sender's share of it is
+ *	out of budget, -EXFULL if its pool has no room, or -ENOMEM.
+ */
+struct bus1_message *bus1_message_new(struct bus1_peer *peer,
+				      struct bus1_user *sender,
+				      const struct bus1_layout *layout,
+				      struct bus1_cargo *cargo)
+{
+	struct bus1_message *message;
+	int r;
+
+	message = kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
+	if (!message)
+		return ERR_PTR(-ENOMEM);
+
+	bus1_queue_entry_init(&message->entry, BUS1_ENTRY_MESSAGE);
+	message->peer = peer;
+	message->node = NULL;
+	message->layout = *layout;
+	message->cost.n[BUS1_RESOURCE_SLICES] = 1;
+	message->cost.n[BUS1_RESOURCE_HANDLES] = layout->n_handles;
+	message->cost.n[BUS1_RESOURCE_BYTES] = layout->size;
+	message->cost.n[BUS1_RESOURCE_FDS] = layout->n_files;
+
+	r = bus1_quota_charge(&peer->quota, sender, &message->cost,
+			      &message->share);
+	if (r < 0)
+		goto error;
+
+	r = bus1_pool_alloc(peer->pool, &message->slice,
+			    max_t(u64, layout->size, 1));
+	if (r < 0)
+		goto error_uncharge;
+
+	message->cargo = bus1_cargo_ref(cargo);
+	return message;
+
+error_uncharge:
+	bus1_quota_uncharge(&peer->quota, message->share, &message->cost);
+error:
+	kmem_cache_free(bus1_message_cache, message);
+	return ERR_PTR(r);
+}
+
+/**
+ * bus1_message_free() - free a message with all that it holds
+ * @message: message that is on no queue, or NULL
+ * @scrub: whether to zero the slice: nobody has received it
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_message_free(struct bus1_message *message, bool scrub)
+{
+	if (!message)
+		return;
+
+	WARN_ON_ONCE(message->entry.state != BUS1_ENTRY_IDLE);
+
+	bus1_pool_free(message->peer->pool, &message->slice, scrub);
+	bus1_quota_uncharge(&message->peer->quota, message->share,
+			    &message->cost);
+	bus1_cargo_unref(message->cargo);
+	/* Last: the node may be all that keeps the receiver in memory */
+	bus1_node_unref(message->node);
+	kmem_cache_free(bus1_message_cache, message);
+}
+
+static struct bus1_message *bus1_message_of(struct bus1_pool_slice *slice)
+{
+	return container_of(slice, struct bus1_message, slice);
+}
+
+/**
+ * bus1_message_release() - give a slice back
+ * @peer: peer that has received it
+ * @offset: where it starts in the pool, in bytes
+ *
+ * Context: Process context, without spinlocks.
+ * Return: 0, or -ENXIO if no received slice starts there.
+ */
+int bus1_message_release(struct bus1_peer *peer, u64 offset)
+{
+	struct bus1_pool_slice *slice;
+
+	slice = bus1_pool_unpublish(peer->pool, offset);
+	if (!slice)
+		return -ENXIO;
+	bus1_message_free(bus1_message_of(slice), false);
+	return 0;
+}
+
+/**
+ * bus1_message_release_all() - give all received slices back
+ * @peer: peer that has received them
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_message_release_all(struct bus1_peer *peer)
+{
+	struct bus1_pool_slice *slice;
+	u64 pos = 0;
+
+	while ((slice = bus1_pool_unpublish_next(peer->pool, &pos))) {
+		bus1_message_free(bus1_message_of(slice), false);
+		cond_resched();
+	}
+}
+
+/**
+ * bus1_message_end() - where a message ends in the pool
+ * @message: message
+ *
+ * Context: Any.
+ * Return: Offset in the pool, in bytes.
+ */
+u64 bus1_message_end(const struct bus1_message *message)
+{
+	return message->slice.offset + message->layout.size;
+}
