@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fdtable.h>
+#include <linux/list.h>
+#include <linux/minmax.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <uapi/linux/bus1.h>
+#include "compat.h"
+#include "handle.h"
+#include "message.h"
+#include "node.h"
+#include "peer.h"
+#include "recv.h"
+#include "util/array.h"
+#include "util/pool.h"
+#include "util/queue.h"
+
+static struct bus1_message *bus1_recv_message(struct bus1_queue_entry *entry)
+{
+	return container_of(entry, struct bus1_message, entry);
+}
+
+static struct bus1_handle *bus1_recv_handle(struct bus1_queue_entry *entry)
+{
+	return container_of(entry, struct bus1_handle, notify);
+}
+
+static struct bus1_node *bus1_recv_node(struct bus1_queue_entry *entry)
+{
+	return container_of(entry, struct bus1_node, release);
+}
+
+static void bus1_recv_abort_handles(struct bus1_recv *recv, size_t n)
+{
+	while (n > 0) {
+		bus1_handle_import_abort(recv->handles[--n]);
+		cond_resched();
+	}
+	kvfree(recv->handles);
+	recv->handles = NULL;
+}
+
+/* Make handles of the nodes, and write their IDs into the slice. */
+static int bus1_recv_import(struct bus1_recv *recv)
+{
+	struct bus1_message *message = recv->message;
+	const struct bus1_stamp *stamp = NULL;
+	u64 ids[32];
+	size_t i, n = message->layout.n_handles;
+	int r;
+
+	if (!n)
+		return 0;
+
+	recv->handles = bus1_array_new(n, sizeof(*recv->handles));
+	if (!recv->handles)
+		return -ENOMEM;
+	if (recv->entry)
+		stamp = &recv->entry->stamp;
+
+	for (i = 0; i < n; ++i) {
+		r = bus1_handle_import(recv->peer, message->cargo->nodes[i],
+				       stamp, &recv->handles[i]);
+		if (r < 0) {
+			bus1_recv_abort_handles(recv, i);
+			return r;
+		}
+		ids[i % ARRAY_SIZE(ids)] = recv->handles[i] ?
+			recv->handles[i]->id : BUS1_HANDLE_INVALID;
+		if (i + 1 == n || (i + 1) % ARRAY_SIZE(ids) == 0)
+			bus1_pool_write(recv->peer->pool, &message->slice,
+					message->layout.off_handles +
+					round_down(i, ARRAY_SIZE(ids)) *
+					sizeof(*ids), ids,
+					(i % ARRAY_SIZE(ids) + 1) *
+					sizeof(*ids));
+		cond_resched();
+	}
+	return 0;
+}
+
+/* See that there is room for all descriptors before anything is told. */
+static int bus1_recv_check_fds(size_t n)
+{
+	int fds[BUS1_FD_MAX];
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < n; ++i) {
+		r = get_unused_fd_flags(O_CLOEXEC);
+		if (r < 0)
+			break;
+		fds[i] = r;
+	}
+	while (i > 0)
+		put_unused_fd(fds[--i]);
+	return min(r, 0);
+}
+
+/*
+ * Install all files, or none, and write the descriptors into the slice. Only
+ * receive_fd() asks security modules whether the caller may have a file, so there
+ * is no way to reserve descriptors that are sure to succeed: if one fails, those
+ * before it are closed again.
+ */
+static int bus1_recv_install_fds(struct bus1_recv *recv)
+{
+	struct bus1_message *message = recv->message;
+	int fds[BUS1_FD_MAX];
+	size_t i;
+	int r;
+
+	for (i = 0; i < recv->n_fds; ++i) {
+		r = receive_fd(message->cargo->files[i], NULL, O_CLOEXEC);
+		if (r < 0)
+			goto error;
+		fds[i] = r;
+	}
+	bus1_pool_write(recv->peer->pool, &message->slice,
+			message->layout.off_files, fds,
+			recv->n_fds * sizeof(*fds));
+	return 0;
+
+error:
+	while (i > 0)
+		close_fd(fds[--i]);
+	return r;
+}
+
+static int bus1_recv_prepare_message(struct bus1_recv *recv, u64 max_offset)
+{
+	struct bus1_message *message = recv->message;
+	int r;
+
+	if (bus1_message_end(message) > max_offset)
+		return -ERANGE;
+
+	recv->type = BUS1_MSG_DATA;
+	if (message->node)
+		recv->destination = message->node->id;
+	recv->offset = message->slice.offset;
+	recv->n_bytes = message->layout.n_bytes;
+	recv->n_handles = message->layout.n_handles;
+	if (recv->install_fds)
+		recv->n_fds = message->layout.n_files;
+
+	r = bus1_recv_check_fds(recv->n_fds);
+	if (r < 0)
+		return r;
+	return bus1_recv_import(recv);
+}
+
+/* A copy of the seed, in a slice of its own. */
+static int bus1_recv_copy_seed(struct bus1_recv *recv)
+{
+	struct bus1_message *seed = recv->peer->seed, *message;
+
+	if (!seed)
+		return -EAGAIN;
+
+	message = bus1_message_new(recv->peer, recv->peer->user, &seed->layout,
+				   seed->cargo);
+	if (IS_ERR(message))
+		return PTR_ERR(message);
+	bus1_pool_copy(recv->peer->pool, &message->slice, &seed->slice,
+		       seed->slice.size);
+	recv->message = message;
+	return 0;
+}
+
+static void bus1_recv_put_back(struct bus1_recv *recv)
+{
+	struct bus1_queue *queue = &recv->peer->queue;
+
+	if (!recv->entry) {
+		bus1_message_free(recv->message, true);
+	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {
+		bus1_node_release_done(bus1_recv_node(recv->entry), false);
+	} else {
+		spin_lock(&queue->lock);
+		bus1_queue_unclaim_locked(queue, recv->entry);
+		spin_unlock(&queue->lock);
+	}
+	mutex_unlock(&recv->peer->recv_mutex);
+
+	/* Others may wait for what this one did not take */
+	bus1_peer_wake(recv->peer);
+}
+
+/**
+ * bus1_recv_prepare() - claim the next message, or a copy of the seed
+ * @recv: object to initialize
+ * @peer: receiver
+ * @max_offset: where the slice must end, or below
+ * @seed: fetch the seed
+ * @install_fds: the files are to be installed
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, to be followed by bus1_recv_commit() or bus1_recv_abort(). -EAGAIN
+ *	if nothing is ready, or there is no seed; -ERANGE if the slice ends
+ *	above @max_offset; -EMFILE; -EDQUOT or -EXFULL if the seed finds no
+ *	room; -ENOMEM; -ERESTARTSYS.
+ */
+int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
+		      u64 max_offset, bool seed, bool install_fds)
+{
+	LIST_HEAD(drops);
+	int r;
+
+	*recv = (struct bus1_recv) {
+		.peer = peer,
+		.install_fds = install_fds,
+		.destination = BUS1_HANDLE_INVALID,
+		.offset = BUS1_OFFSET_INVALID,
+	};
+
+	r = mutex_lock_interruptible(&peer->recv_mutex);
+	if (r < 0) {
+		/* Another one may have been left asleep in favour of this */
+		bus1_peer_wake(peer);
+		return -ERESTARTSYS;
+	}
+
+	if (seed) {
+		r = bus1_recv_copy_seed(recv);
+		if (r < 0) {
+			mutex_unlock(&peer->recv_mutex);
+			return r;
+		}
+		r = bus1_recv_prepare_message(recv, max_offset);
+		if (r < 0)
+			bus1_recv_put_back(recv);
+		return r;
+	}
+
+	recv->entry = bus1_queue_claim(&peer->queue, &drops, &recv->more);
+	bus1_peer_free_drops(&drops);
+	if (!recv->entry) {
+		mutex_unlock(&peer->recv_mutex);
+		return -EAGAIN;
+	}
+
+	switch (recv->entry->type) {
+	case BUS1_ENTRY_MESSAGE:
+		recv->message = bus1_recv_message(recv->entry);
+		r = bus1_recv_prepare_message(recv, max_offset);
+		break;
+	case BUS1_ENTRY_DESTROY:
+		recv->type = BUS1_MSG_NODE_DESTROY;
+		recv->destination = bus1_recv_handle(recv->entry)->id;
+		break;
+	case BUS1_ENTRY_RELEASE:
+		recv->type = BUS1_MSG_NODE_RELEASE;
+		recv->destination = bus1_recv_node(recv->entry)->id;
+		break;
+	}
+	if (r < 0)
+		bus1_recv_put_back(recv);
+	return r;
+}
+
+/* The message is received: what it carries belongs to the peer now. */
+static void bus1_recv_commit_message(struct bus1_recv *recv)
+{
+	struct bus1_message *message = recv->message;
+	struct bus1_cargo *cargo = message->cargo;
+	struct bus1_node *node = message->node;
+	struct bus1_cost cost = {};
+	size_t i;
+
+	/* What handles take over is uncharged when they are released */
+	cost.n[BUS1_RESOURCE_HANDLES] = message->cost.n[BUS1_RESOURCE_HANDLES];
+	cost.n[BUS1_RESOURCE_FDS] = message->cost.n[BUS1_RESOURCE_FDS];
+	for (i = 0; i < recv->n_handles; ++i) {
+		if (recv->handles[i] &&
+		    bus1_handle_import_commit(recv->handles[i], message->share))
+			--cost.n[BUS1_RESOURCE_HANDLES];
+		cond_resched();
+	}
+	kvfree(recv->handles);
+	bus1_quota_uncharge(&recv->peer->quota, message->share, &cost);
+
+	message->cost.n[BUS1_RESOURCE_HANDLES] = 0;
+	message->cost.n[BUS1_RESOURCE_FDS] = 0;
+	message->cargo = NULL;
+	message->node = NULL;
+	if (recv->entry) {
+		spin_lock(&recv->peer->queue.lock);
+		bus1_queue_done_locked(&recv->peer->queue, recv->entry);
+		spin_unlock(&recv->peer->queue.lock);
+	}
+	/* It can be released, and so freed, from here on */
+	bus1_pool_publish(recv->peer->pool, &message->slice);
+
+	bus1_cargo_unref(cargo);
+	bus1_node_unref(node);
+}
+
+/**
+ * bus1_recv_commit() - finish a receive
+ * @recv: prepared receive whose result was told
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or what receive_fd() says of a file that the caller cannot have:
+ *	then the receive was aborted.
+ */
+int bus1_recv_commit(struct bus1_recv *recv)
+{
+	struct bus1_peer *peer = recv->peer;
+	struct bus1_handle *handle;
+	int r;
+
+	if (recv->n_fds) {
+		r = bus1_recv_install_fds(recv);
+		if (r < 0) {
+			bus1_recv_abort(recv);
+			return r;
+		}
+	}
+
+	if (recv->message) {
+		bus1_recv_commit_message(recv);
+	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {
+		bus1_node_release_done(bus1_recv_node(recv->entry), true);
+	} else {
+		handle = bus1_recv_handle(recv->entry);
+		spin_lock(&peer->queue.lock);
+		handle->is_told = true;
+		bus1_queue_done_locked(&peer->queue, recv->entry);
+		spin_unlock(&peer->queue.lock);
+		bus1_handle_unref(handle);
+	}
+	mutex_unlock(&peer->recv_mutex);
+	return 0;
+}
+
+/**
+ * bus1_recv_abort() - undo bus1_recv_prepare()
+ * @recv: prepared receive
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_recv_abort(struct bus1_recv *recv)
+{
+	if (recv->handles)
+		bus1_recv_abort_handles(recv, recv->n_handles);
+	bus1_recv_put_back(recv);
+}

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/err.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/net.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+#include <linux/uio.h>
+#include <net/sock.h>
+#include <uapi/linux/bus1.h>
+#include "handle.h"
+#include "main.h"
+#include "message.h"
+#include "node.h"
+#include "peer.h"
+#include "send.h"
+#include "util/array.h"
+#include "util/pool.h"
+#include "util/queue.h"
+
+/*
+ * Files that can hold messages, and so other files: passing them on could make
+ * references that go in a circle. There is no exported way to recognize io_uring
+ * but its name in the kernel's own file system, where user space names nothing.
+ */
+static bool bus1_send_is_refused(struct file *file)
+{
+	struct dentry *dentry = file->f_path.dentry;
+	struct socket *sock;
+
+	if (bus1_is_peer_file(file))
+		return true;
+	sock = sock_from_file(file);
+	if (sock && sock->sk && sock->sk->sk_family == AF_UNIX)
+		return true;
+	return dentry->d_sb->s_magic == ANON_INODE_FS_MAGIC &&
+	       !strcmp(dentry->d_name.name, "[io_uring]");
+}
+
+/*
+ * Pin what an ID names. A node that the sender cannot have leaves NULL, which is
+ * complained about once all that comes first has been checked; from then on none is
+ * created.
+ */
+static int bus1_send_pin(struct bus1_send *send, u64 id, unsigned int flags,
+			 struct bus1_handle **handlep)
+{
+	int r;
+
+	*handlep = NULL;
+	if (!send->quota_error)
+		flags |= BUS1_PIN_CREATE;
+	r = bus1_handle_pin(send->peer, id, flags, handlep);
+	if (r != -EDQUOT)
+		return r;
+	send->quota_error = r;
+	return 0;
+}
+
+static int bus1_send_pin_dests(struct bus1_send *send, const u64 *ids, size_t n)
+{
+	struct bus1_send_dest *dest;
+	int r;
+
+	if (n > BUS1_SEND_INLINE) {
+		dest = bus1_array_new(n, sizeof(*dest));
+		if (!dest)
+			return -ENOMEM;
+		send->dests = dest;
+	}
+	while (send->n_dests < n) {
+		dest = &send->dests[send->n_dests];
+		dest->message = NULL;
+		dest->error = 0;
+		r = bus1_send_pin(send, ids[send->n_dests], 0, &dest->handle);
+		if (r < 0)
+			return r;
+		++send->n_dests;
+		cond_resched();
+	}
+	return bus1_array_check_unique(ids, n);
+}
+
+static int bus1_send_pin_handles(struct bus1_send *send, const u64 *ids,
+				 size_t n)
+{
+	struct bus1_handle **handles;
+	int r;
+
+	if (n > BUS1_SEND_INLINE) {
+		handles = bus1_array_new(n, sizeof(*handles));
+		if (!handles)
+			return -ENOMEM;
+		send->handles = handles;
+	}
+	while (send->n_handles < n) {
+		handles = &send->handles[send->n_handles];
+		r = bus1_send_pin(send, ids[send->n_handles], BUS1_PIN_CARRY,
+				  handles);
+		if (r < 0)
+			return r;
+		/* Those of others are counted now, one's own at commit */
+		if (*handles && !bus1_handle_is_own(*handles))
+			send->cargo->nodes[send->n_handles] =
+				bus1_node_ref((*handles)->node);
+		++send->n_handles;
+		cond_resched();
+	}
+	return 0;
+}
+
+static int bus1_send_get_files(struct bus1_send *send, const int *fds, size_t n)
+{
+	struct file *file;
+	size_t i;
+
+	for (i = 0; i < n; ++i) {
+		file = fget_raw(fds[i]);
+		if (!file)
+			return -EBADF;
+		send->cargo->files[i] = file;
+		if (bus1_send_is_refused(file))
+			return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+/* Note which destinations are destroyed. Return whether there are any. */
+static bool bus1_send_check_dests(struct bus1_send *send)
+{
+	struct bus1_send_dest *dest;
+	bool unreachable = false;
+	size_t i;
+
+	for (i = 0; i < send->n_dests; ++i) {
+		dest = &send->dests[i];
+		if (dest->handle && bus1_node_destroyed(dest->handle->node)) {
+			dest->error = -EHOSTUNREACH;
+			unreachable = true;
+		}
+		cond_resched();
+	}
+	return unreachable;
+}
+
+/*
+ * Make a message for each destination, and note what is wrong with those that
+ * cannot have one.
+ */
+static int bus1_send_make_messages(struct bus1_send *send)
+{
+	struct bus1_message *message;
+	struct bus1_send_dest *dest;
+	struct bus1_node *node;
+	size_t i;
+
+	for (i = 0; i < send->n_dests; ++i) {
+		dest = &send->dests[i];
+		if (dest->error)
+			continue;
+		node = dest->handle->node;
+		message = bus1_message_new(node->owner, send->peer->user,
+					   &send->layout, send->cargo);
+		if (!IS_ERR(message)) {
+			message->node = bus1_node_ref(node);
+			message->entry.siblings = &node->queued;
+			dest->message = message;
+		} else {
+			dest->error = PTR_ERR(message);
+			if (dest->error != -EDQUOT && dest->error != -EXFULL)
+				return dest->error;
+		}
+		cond_resched();
+	}
+	return 0;
+}
+
+static int bus1_send_make_seed(struct bus1_send *send)
+{
+	struct bus1_message *message;
+
+	message = bus1_message_new(send->peer, send->peer->user, &send->layout,
+				   send->cargo);
+	if (IS_ERR(message))
+		return PTR_ERR(message);
+	send->seed = message;
+	return 0;
+}
+
+/**
+ * bus1_send_prepare() - find and check everything that a send needs
+ * @send: object to initialize; to be deinitialized even if this fails
+ * @peer: sender
+ * @params: what to send where
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 if every destination was evaluated, see bus1_send_verdict().
+ *	-EMSGSIZE if no pool could hold the message; -ENXIO for an unknown ID;
+ *	-ENOTUNIQ for a destination that is listed twice; -EBADF and -EOPNOTSUPP
+ *	for files; -EHOSTUNREACH for a destroyed destination, if another error
+ *	keeps it from being just noted; -EDQUOT if the sender cannot have another
+ *	node; -EDQUOT and -EXFULL for a seed; -ENOMEM.
+ */
+int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
+		      const struct bus1_send_params *params)
+{
+	bool unreachable;
+	int r;
+
+	send->peer = peer;
+	send->do_continue = params->do_continue;
+	send->is_seed = params->is_seed;
+	send->n_dests = 0;
+	send->n_handles = 0;
+	send->quota_error = 0;
+	send->dests = send->inline_dests;
+	send->handles = send->inline_handles;
+	send->cargo = NULL;
+	send->seed = NULL;
+
+	r = bus1_layout_init(&send->layout, params->n_bytes, params->n_handles,
+			     params->n_fds);
+	if (r < 0)
+		return r;
+
+	if (params->n_handles || params->n_fds) {
+		send->cargo = bus1_cargo_new(params->n_handles, params->n_fds);
+		if (!send->cargo)
+			return -ENOMEM;
+	}
+
+	/* IDs and files */
+	r = bus1_send_pin_dests(send, params->dests, params->n_dests);
+	if (r >= 0)
+		r = bus1_send_pin_handles(send, params->handles,
+					  params->n_handles);
+	if (r >= 0)
+		r = bus1_send_get_files(send, params->fds, params->n_fds);
+	if (r < 0)
+		return r;
+
+	/* The state of destinations */
+	unreachable = bus1_send_check_dests(send);
+
+	/* Budgets and memory */
+	r = send->quota_error;
+	if (r >= 0)
+		r = send->is_seed ? bus1_send_make_seed(send) :
+				    bus1_send_make_messages(send);
+
+	/* What comes first is told, if it fails the call by itself */
+	return r < 0 && unreachable && !send->do_continue ? -EHOSTUNREACH : r;
+}
+
+/**
+ * bus1_send_verdict() - ask whether a send may go on
+ * @send: prepared send
+ *
+ * Context: Any.
+ * Return: 0, or the error of a destination that makes the send fail:
+ *	-EHOSTUNREACH if a node is destroyed; else what comes first of -EDQUOT
+ *	if a receiver is out of budget, and -EXFULL if its pool is full.
+ */
+int bus1_send_verdict(const struct bus1_send *send)
+{
+	int r = 0;
+	size_t i;
+
+	if (send->do_continue)
+		return 0;
+	for (i = 0; i < send->n_dests; ++i) {
+		if (send->dests[i].error == -EHOSTUNREACH)
+			return -EHOSTUNREACH;
+		if (!r)
+			r = send->dests[i].error;
+	}
+	return r;
+}
+
+static int bus1_send_copy_one(struct bus1_message *message,
+			      const struct iov_iter *iter)
+{
+	const struct bus1_layout *layout = &message->layout;
+	struct bus1_pool *pool = message->peer->pool;
+	struct iov_iter it = *iter;
+	int r;
+
+	if (layout->n_bytes) {
+		r = bus1_pool_write_iter(pool, &message->slice, 0, &it);
+		if (r < 0)
+			return r;
+	}
+	/* No byte of an older message shows through */
+	if (layout->n_bytes < message->slice.size)
+		bus1_pool_zero(pool, &message->slice, layout->n_bytes,
+			       message->slice.size - layout->n_bytes);
+	return 0;
+}
+
+/**
+ * bus1_send_copy() - copy the payload to all receivers
+ * @send: prepared send
+ * @iter: the payload
+ *
+ * Context: Process context, may sleep, and wait for user space.
+ * Return: 0, -EFAULT if the payload cannot be read, or -EINTR.
+ */
+int bus1_send_copy(struct bus1_send *send, const struct iov_iter *iter)
+{
+	bool copied = false;
+	size_t i;
+	int r;
+
+	if (send->seed)
+		return bus1_send_copy_one(send->seed, iter);
+
+	for (i = 0; i < send->n_dests; ++i) {
+		if (!send->dests[i].message)
+			continue;
+		r = bus1_send_copy_one(send->dests[i].message, iter);
+		if (r < 0)
+			return r;
+		copied = true;
+	}
+
+	/* Nobody gets it, but it is checked like the rest */
+	if (!copied && send->layout.n_bytes &&
+	    fault_in_iov_iter_readable(iter, send->layout.n_bytes))
+		return -EFAULT;
+	return 0;
+}
+
+/* The pinned handle keeps the receiver in memory. */
+static void bus1_send_unicast(struct bus1_message *message)
+{
+	struct bus1_peer *peer = message->peer;
+	bool added;
+	u64 ts;
+
+	/* If added, the message belongs to the receiver from here on */
+	spin_lock(&peer->queue.lock);
+	added = bus1_queue_commit_locked(&peer->queue, &message->entry, &ts);
+	spin_unlock(&peer->queue.lock);
+
+	if (added) {
+		bus1_clock_pass(ts);
+		bus1_peer_wake(peer);
+	} else {
+		/* The destruction of the node came first */
+		bus1_message_free(message, true);
+	}
+}
+
+static void bus1_send_stage(struct bus1_send_dest *dest, struct bus1_tx *tx)
+{
+	struct bus1_message *message = dest->message;
+	struct bus1_queue *queue = &message->peer->queue;
+	struct bus1_stamp stamp;
+	bool added;
+
+	spin_lock(&queue->lock);
+	bus1_queue_stage_locked(queue, &message->entry, tx, &stamp);
+	added = message->entry.state != BUS1_ENTRY_IDLE;
+	spin_unlock(&queue->lock);
+
+	/* Freed later: nothing that takes time until the seal */
+	if (added)
+		dest->message = NULL;
+}
+
+static void bus1_send_multicast(struct bus1_send *send)
+{
+	struct bus1_send_dest *dest;
+	struct bus1_peer *peer;
+	struct bus1_tx tx;
+	size_t i;
+
+	bus1_tx_init(&tx);
+	for (i = 0; i < send->n_dests; ++i) {
+		if (send->dests[i].message)
+			bus1_send_stage(&send->dests[i], &tx);
+		cond_resched();
+	}
+	bus1_clock_pass(bus1_tx_seal(&tx));
+
+	/* The handle keeps the node, and that the peer, in memory */
+	for (i = 0; i < send->n_dests; ++i) {
+		dest = &send->dests[i];
+		if (dest->error)
+			continue;
+		peer = dest->handle->node->owner;
+		bus1_queue_settle(&peer->queue, &tx);
+		bus1_peer_wake(peer);
+		cond_resched();
+	}
+}
+
+/*
+ * Everything is checked: let new nodes exist, and if there are @messages that
+ * carry them, count that.
+ */
+static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
+{
+	struct bus1_handle *handle;
+	size_t i;
+
+	for (i = 0; i < send->n_dests; ++i)
+		bus1_handle_commit_new(send->dests[i].handle);
+	for (i = 0; i < send->n_handles; ++i) {
+		cond_resched();
+		handle = send->handles[i];
+		if (!bus1_handle_is_own(handle))
+			continue;
+		bus1_handle_commit_new(handle);
+		if (!messages)
+			continue;
+		bus1_node_get(handle->node);
+		send->cargo->nodes[i] = bus1_node_ref(handle->node);
+	}
+}
+
+/**
+ * bus1_send_commit() - let it happen
+ * @send: prepared send whose payload was copied
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or -EINTR for a seed, if a fatal signal came before it could take
+ *	its place.
+ */
+int bus1_send_commit(struct bus1_send *send)
+{
+	struct bus1_send_dest *last = NULL;
+	size_t i, n = 0;
+	int r;
+
+	if (send->seed) {
+		r = mutex_lock_killable(&send->peer->recv_mutex);
+		if (r < 0)
+			return r;
+		bus1_send_commit_handles(send, true);
+		swap(send->peer->seed, send->seed);
+		mutex_unlock(&send->peer->recv_mutex);
+		return 0;
+	}
+
+	for (i = 0; i < send->n_dests; ++i) {
+		if (send->dests[i].message) {
+			last = &send->dests[i];
+			++n;
+		}
+	}
+	bus1_send_commit_handles(send, n);
+	if (n == 1) {
+		bus1_send_unicast(last->message);
+		last->message = NULL;
+	} else if (n > 1) {
+		bus1_send_multicast(send);
+	}
+	return 0;
+}
+
+/**
+ * bus1_send_deinit() - finish a send, committed or not
+ * @send: send
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_send_deinit(struct bus1_send *send)
+{
+	size_t i;
+
+	/* A seed that was replaced, or could not be committed */
+	bus1_message_free(send->seed, true);
+
+	for (i = 0; i < send->n_dests; ++i) {
+		bus1_message_free(send->dests[i].message, true);
+		bus1_handle_unpin(send->dests[i].handle);
+		cond_resched();
+	}
+	for (i = 0; i < send->n_handles; ++i) {
+		bus1_handle_unpin(send->handles[i]);
+		cond_resched();
+	}
+	bus1_cargo_unref(send->cargo);
+
+	if (send->dests != send->inline_dests)
+		kvfree(send->dests);
+	if (send->handles != send->inline_handles)
+		kvfree(send->handles);
+}
