@@ -1,0 +1,650 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/bits.h>
+#include <linux/build_bug.h>
+#include <linux/compat.h>
+#include <linux/err.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <linux/nospec.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+#include <linux/wait.h>
+#include <uapi/linux/bus1.h>
+#include "compat.h"
+#include "destroy.h"
+#include "handle.h"
+#include "ioctl.h"
+#include "main.h"
+#include "message.h"
+#include "peer.h"
+#include "quota.h"
+#include "recv.h"
+#include "send.h"
+#include "user.h"
+#include "util/active.h"
+#include "util/array.h"
+
+/* A message can name so many handles at least, whatever the limits are. */
+#define BUS1_IOCTL_HANDLES_MAX	((u32)BIT(20))
+/* Arrays of so many elements are read to the stack. */
+#define BUS1_IOCTL_INLINE	BUS1_SEND_INLINE
+
+/**
+ * struct bus1_ioctl - a command
+ * @peer: peer it is issued on
+ * @file: its file
+ * @uarg: argument, in user space
+ * @refused: file of another peer that turned out to disconnect, or NULL
+ * @arg: argument, as it was read; nothing is read a second time
+ */
+struct bus1_ioctl {
+	struct bus1_peer *peer;
+	struct file *file;
+	void __user *uarg;
+	struct file *refused;
+	union {
+		u64 value;
+		struct bus1_cmd_peer_reset reset;
+		struct bus1_cmd_handle_transfer transfer;
+		struct bus1_cmd_nodes_destroy destroy;
+		struct bus1_cmd_send send;
+		struct bus1_cmd_recv recv;
+	} arg;
+};
+
+/* A pointer that travelled in 64 bits; NULL if the kernel has fewer. */
+static int bus1_ioctl_ptr(u64 value, void __user **ptrp)
+{
+	if (value != (unsigned long)value)
+		return -EFAULT;
+	*ptrp = u64_to_user_ptr(value);
+	return 0;
+}
+
+/* Read an array of @n elements, into @few if it fits. */
+static int bus1_ioctl_array(u64 value, size_t n, size_t size, void *few,
+			    void **arrayp)
+{
+	void __user *ptr;
+	void *array = few;
+	int r;
+
+	*arrayp = few;
+	if (!n)
+		return 0;
+	r = bus1_ioctl_ptr(value, &ptr);
+	if (r < 0)
+		return r;
+	if (n > BUS1_IOCTL_INLINE) {
+		array = bus1_array_new(n, size);
+		if (!array)
+			return -ENOMEM;
+	}
+	if (copy_from_user(array, ptr, n * size)) {
+		if (array != few)
+			kvfree(array);
+		return -EFAULT;
+	}
+	*arrayp = array;
+	return 0;
+}
+
+static void bus1_ioctl_array_free(void *array, const void *few)
+{
+	if (array != few)
+		kvfree(array);
+}
+
+static int bus1_ioctl_peer_query(struct bus1_ioctl *ctx)
+{
+	struct bus1_cmd_peer_reset *query = &ctx->arg.reset;
+	struct bus1_cost limits;
+
+	if (query->flags)
+		return -EINVAL;
+
+	bus1_quota_get_limits(&ctx->peer->quota, &limits);
+	query->peer_flags = 0;
+	query->max_slices = limits.n[BUS1_RESOURCE_SLICES];
+	query->max_handles = limits.n[BUS1_RESOURCE_HANDLES];
+	query->max_inflight_bytes = limits.n[BUS1_RESOURCE_BYTES];
+	query->max_inflight_fds = limits.n[BUS1_RESOURCE_FDS];
+	return copy_to_user(ctx->uarg, query, sizeof(*query)) ? -EFAULT : 0;
+}
+
+static int bus1_ioctl_peer_reset(struct bus1_ioctl *ctx)
+{
+	const struct bus1_cmd_peer_reset *reset = &ctx->arg.reset;
+	struct bus1_cost limits = {
+		.n[BUS1_RESOURCE_SLICES] = reset->max_slices,
+		.n[BUS1_RESOURCE_HANDLES] = reset->max_handles,
+		.n[BUS1_RESOURCE_BYTES] = reset->max_inflight_bytes,
+		.n[BUS1_RESOURCE_FDS] = reset->max_inflight_fds,
+	};
+	size_t i;
+
+	if (reset->flags & ~(BUS1_PEER_RESET_FLAG_FLUSH |
+			     BUS1_PEER_RESET_FLAG_FLUSH_SEED))
+		return -EINVAL;
+	if (reset->peer_flags != U64_MAX)
+		return -EINVAL;
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (limits.n[i] > INT_MAX && limits.n[i] != U32_MAX)
+			return -EINVAL;
+	}
+
+	return bus1_peer_reset(ctx->peer, &limits,
+			       reset->flags & BUS1_PEER_RESET_FLAG_FLUSH,
+			       reset->flags & BUS1_PEER_RESET_FLAG_FLUSH_SEED);
+}
+
+static int bus1_ioctl_handle_release(struct bus1_ioctl *ctx)
+{
+	return bus1_handle_release(ctx->peer, ctx->arg.value);
+}
+
+/* Whether the ID is unknown matters before whether the descriptor is. */
+static int bus1_ioctl_transfer_refused(struct bus1_peer *peer, u64 id,
+				       int error)
+{
+	struct bus1_handle *handle;
+	int r;
+
+	r = bus1_handle_pin(peer, id, 0, &handle);
+	if (r == -ENXIO)
+		return r;
+	if (r >= 0)
+		bus1_handle_unpin(handle);
+	return error;
+}
+
+static int bus1_ioctl_transfer_to(struct bus1_ioctl *ctx, struct bus1_peer *dst)
+{
+	struct bus1_cmd_handle_transfer __user *uarg = ctx->uarg;
+	struct bus1_handle *src_handle, *dst_handle;
+	u64 id;
+	int r;
+
+	r = bus1_peer_transfer(ctx->peer, ctx->arg.transfer.src_handle, dst,
+			       &src_handle, &dst_handle);
+	if (r < 0)
+		return r;
+
+	/* Only what was told has happened */
+	id = dst_handle ? dst_handle->id : BUS1_HANDLE_INVALID;
+	r = put_user(id, &uarg->dst_handle);
+	bus1_peer_transfer_done(src_handle, dst_handle, r >= 0);
+	return r;
+}
+
+static int bus1_ioctl_handle_transfer(struct bus1_ioctl *ctx)
+{
+	const struct bus1_cmd_handle_transfer *transfer = &ctx->arg.transfer;
+	struct file *file = NULL;
+	struct bus1_peer *dst;
+	int r;
+
+	if (transfer->flags || transfer->dst_handle != BUS1_HANDLE_INVALID)
+		return -EINVAL;
+
+	if (transfer->dst_fd == U64_MAX)
+		return bus1_ioctl_transfer_to(ctx, ctx->peer);
+
+	if (transfer->dst_fd <= INT_MAX)
+		file = fget(transfer->dst_fd);
+	if (!file)
+		return bus1_ioctl_transfer_refused(ctx->peer,
+						   transfer->src_handle,
+						   -EBADF);
+	if (!bus1_is_peer_file(file)) {
+		fput(file);
+		return bus1_ioctl_transfer_refused(ctx->peer,
+						   transfer->src_handle,
+						   -EOPNOTSUPP);
+	}
+	dst = bus1_file_peer(file);
+	if (!bus1_peer_acquire(dst)) {
+		ctx->refused = file;
+		return bus1_ioctl_transfer_refused(ctx->peer,
+						   transfer->src_handle,
+						   -ESHUTDOWN);
+	}
+
+	r = bus1_ioctl_transfer_to(ctx, dst);
+	bus1_peer_release(dst);
+	fput(file);
+	return r;
+}
+
+static int bus1_ioctl_nodes_destroy(struct bus1_ioctl *ctx)
+{
+	const struct bus1_cmd_nodes_destroy *destroy = &ctx->arg.destroy;
+	u64 few[BUS1_IOCTL_INLINE];
+	void *ids;
+	int r;
+
+	if (destroy->flags & ~BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES)
+		return -EINVAL;
+	if (destroy->n_nodes > bus1_user_limit(BUS1_RESOURCE_HANDLES))
+		return -EINVAL;
+	if (!destroy->n_nodes)
+		return 0;
+
+	r = bus1_ioctl_array(destroy->ptr_nodes, destroy->n_nodes, sizeof(u64),
+			     few, &ids);
+	if (r < 0)
+		return r;
+	r = bus1_nodes_destroy(ctx->peer, ids, destroy->n_nodes,
+			       destroy->flags &
+			       BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES);
+	bus1_ioctl_array_free(ids, few);
+	return r;
+}
+
+static int bus1_ioctl_slice_release(struct bus1_ioctl *ctx)
+{
+	return bus1_message_release(ctx->peer, ctx->arg.value);
+}
+
+/**
+ * struct bus1_ioctl_send - the arrays of a SEND
+ * @dests: IDs of the destinations
+ * @vecs: payload
+ * @handles: IDs of the handles
+ * @fds: descriptors
+ * @n_bytes: bytes in @vecs
+ * @few_dests: memory for a few
+ * @few_vecs: memory for a few
+ * @few_handles: memory for a few
+ * @few_fds: memory for a few
+ */
+struct bus1_ioctl_send {
+	void *dests;
+	void *vecs;
+	void *handles;
+	void *fds;
+	u64 n_bytes;
+	u64 few_dests[BUS1_IOCTL_INLINE];
+	struct iovec few_vecs[BUS1_IOCTL_INLINE];
+	u64 few_handles[BUS1_IOCTL_INLINE];
+	int few_fds[BUS1_IOCTL_INLINE];
+};
+
+#ifdef CONFIG_COMPAT
+/* Make native vectors of compat ones, in place: from the last to the first. */
+static void bus1_ioctl_vecs_from_compat(struct iovec *vecs, size_t n)
+{
+	const struct compat_iovec *compat = (void *)vecs;
+	struct compat_iovec vec;
+
+	while (n-- > 0) {
+		vec = compat[n];
+		vecs[n].iov_base = compat_ptr(vec.iov_base);
+		vecs[n].iov_len = vec.iov_len;
+	}
+}
+#endif
+
+/*
+ * Read the vectors. This is what import_iovec() does, but that shortens what is
+ * too long.
+ */
+static int bus1_ioctl_vecs(const struct bus1_cmd_send *send,
+			   struct bus1_ioctl_send *arrays)
+{
+	size_t i, n = send->n_vecs, size = sizeof(struct iovec);
+	struct iovec *vecs;
+	void __user *ptr;
+	int r;
+
+	arrays->vecs = arrays->few_vecs;
+	if (!n)
+		return 0;
+	r = bus1_ioctl_ptr(send->ptr_vecs, &ptr);
+	if (r < 0)
+		return r;
+	if (n > BUS1_IOCTL_INLINE) {
+		vecs = bus1_array_new(n, sizeof(*vecs));
+		if (!vecs)
+			return -ENOMEM;
+		arrays->vecs = vecs;
+	}
+	vecs = arrays->vecs;
+
+#ifdef CONFIG_COMPAT
+	if (in_compat_syscall())
+		size = sizeof(struct compat_iovec);
+#endif
+	if (copy_from_user(vecs, ptr, n * size))
+		return -EFAULT;
+#ifdef CONFIG_COMPAT
+	if (in_compat_syscall())
+		bus1_ioctl_vecs_from_compat(vecs, n);
+#endif
+
+	for (i = 0; i < n; ++i) {
+		if (vecs[i].iov_len > MAX_RW_COUNT - arrays->n_bytes)
+			return -EMSGSIZE;
+		if (!access_ok(vecs[i].iov_base, vecs[i].iov_len))
+			return -EFAULT;
+		arrays->n_bytes += vecs[i].iov_len;
+	}
+	return 0;
+}
+
+static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
+				struct bus1_ioctl_send *arrays)
+{
+	int r;
+
+	arrays->n_bytes = 0;
+	arrays->dests = arrays->few_dests;
+	arrays->vecs = arrays->few_vecs;
+	arrays->handles = arrays->few_handles;
+	arrays->fds = arrays->few_fds;
+
+	r = bus1_ioctl_array(send->ptr_destinations, send->n_destinations,
+			     sizeof(u64), arrays->few_dests, &arrays->dests);
+	if (r >= 0)
+		r = bus1_ioctl_vecs(send, arrays);
+	if (r >= 0)
+		r = bus1_ioctl_array(send->ptr_handles, send->n_handles,
+				     sizeof(u64), arrays->few_handles,
+				     &arrays->handles);
+	if (r >= 0)
+		r = bus1_ioctl_array(send->ptr_fds, send->n_fds, sizeof(int),
+				     arrays->few_fds, &arrays->fds);
+	return r;
+}
+
+static void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
+{
+	bus1_ioctl_array_free(arrays->fds, arrays->few_fds);
+	bus1_ioctl_array_free(arrays->handles, arrays->few_handles);
+	bus1_ioctl_array_free(arrays->vecs, arrays->few_vecs);
+	bus1_ioctl_array_free(arrays->dests, arrays->few_dests);
+}
+
+static int bus1_ioctl_send_check(const struct bus1_cmd_send *send)
+{
+	u32 max_handles = bus1_user_limit(BUS1_RESOURCE_HANDLES);
+
+	if (send->flags & ~(BUS1_SEND_FLAG_CONTINUE | BUS1_SEND_FLAG_SEED))
+		return -EINVAL;
+	if (send->flags & BUS1_SEND_FLAG_SEED &&
+	    (send->flags & BUS1_SEND_FLAG_CONTINUE || send->n_destinations))
+		return -EINVAL;
+	if (send->n_vecs > UIO_MAXIOV || send->n_fds > BUS1_FD_MAX ||
+	    send->n_destinations > INT_MAX)
+		return -EMSGSIZE;
+	if (send->n_destinations > max_handles)
+		return -EINVAL;
+	if (send->n_handles > max(max_handles, BUS1_IOCTL_HANDLES_MAX))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static int bus1_ioctl_send_errors(const struct bus1_send *send, u64 value)
+{
+	__s32 __user *errors;
+	void __user *ptr;
+	size_t i;
+	int r;
+
+	if (!value)
+		return 0;
+	r = bus1_ioctl_ptr(value, &ptr);
+	if (r < 0)
+		return r;
+	errors = ptr;
+	for (i = 0; i < send->n_dests; ++i) {
+		if (put_user(send->dests[i].error, errors + i))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
+				  struct bus1_ioctl_send *arrays)
+{
+	const struct bus1_cmd_send *args = &ctx->arg.send;
+	struct bus1_send_params params = {
+		.dests = arrays->dests,
+		.n_dests = args->n_destinations,
+		.handles = arrays->handles,
+		.n_handles = args->n_handles,
+		.fds = arrays->fds,
+		.n_fds = args->n_fds,
+		.n_bytes = arrays->n_bytes,
+		.do_continue = args->flags & BUS1_SEND_FLAG_CONTINUE,
+		.is_seed = args->flags & BUS1_SEND_FLAG_SEED,
+	};
+	struct bus1_send send;
+	struct iov_iter iter;
+	int r;
+
+	r = bus1_send_prepare(&send, ctx->peer, &params);
+	if (r >= 0)
+		r = bus1_ioctl_send_errors(&send, args->ptr_errors);
+	if (r >= 0)
+		r = bus1_send_verdict(&send);
+	if (r >= 0) {
+		iov_iter_init(&iter, ITER_SOURCE, arrays->vecs, args->n_vecs,
+			      arrays->n_bytes);
+		r = bus1_send_copy(&send, &iter);
+	}
+	if (r >= 0)
+		r = bus1_send_commit(&send);
+	bus1_send_deinit(&send);
+	return r;
+}
+
+static int bus1_ioctl_send(struct bus1_ioctl *ctx)
+{
+	struct bus1_ioctl_send arrays;
+	int r;
+
+	r = bus1_ioctl_send_check(&ctx->arg.send);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_send_read(&ctx->arg.send, &arrays);
+	if (r >= 0)
+		r = bus1_ioctl_send_arrays(ctx, &arrays);
+	bus1_ioctl_send_free(&arrays);
+	return r;
+}
+
+/* Wait until there is something to receive. */
+static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	int r;
+
+	add_wait_queue_exclusive(&peer->waitq, &wait);
+	/* Pairs with the barrier in bus1_peer_wake() */
+	smp_mb();
+	for (;;) {
+		r = -ESHUTDOWN;
+		if (!bus1_active_is_active(&peer->active))
+			break;
+		r = 0;
+		if (bus1_peer_is_ready(peer))
+			break;
+		r = -ERESTARTSYS;
+		if (signal_pending(current))
+			break;
+		wait_woken(&wait, TASK_INTERRUPTIBLE, MAX_SCHEDULE_TIMEOUT);
+	}
+	remove_wait_queue(&peer->waitq, &wait);
+
+	/* The one that leaves may have been woken up in place of another */
+	if (r < 0)
+		bus1_peer_wake(peer);
+	return r;
+}
+
+static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
+{
+	struct bus1_cmd_recv *args = &ctx->arg.recv;
+	struct bus1_cmd_recv __user *uarg = ctx->uarg;
+	bool seed = args->flags & BUS1_RECV_FLAG_SEED;
+	bool install_fds = args->flags & BUS1_RECV_FLAG_INSTALL_FDS;
+	struct bus1_recv recv;
+	int r;
+
+	if (args->flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS))
+		return -EINVAL;
+
+	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, seed,
+				      install_fds)) == -EAGAIN) {
+		if (seed || ctx->file->f_flags & O_NONBLOCK)
+			return -EAGAIN;
+		r = bus1_ioctl_recv_wait(ctx->peer);
+		if (r < 0)
+			return r;
+	}
+	if (r < 0)
+		return r;
+
+	args->msg.type = recv.type;
+	args->msg.flags = recv.more ? BUS1_MSG_FLAG_CONTINUE : 0;
+	args->msg.destination = recv.destination;
+	args->msg.offset = recv.offset;
+	args->msg.n_bytes = recv.n_bytes;
+	args->msg.n_handles = recv.n_handles;
+	args->msg.n_fds = recv.n_fds;
+	if (copy_to_user(&uarg->msg, &args->msg, sizeof(args->msg))) {
+		bus1_recv_abort(&recv);
+		return -EFAULT;
+	}
+	return bus1_recv_commit(&recv);
+}
+
+/**
+ * struct bus1_ioctl_op - how to handle a command
+ * @cmd: the command
+ * @fn: called with the argument read
+ */
+struct bus1_ioctl_op {
+	unsigned int cmd;
+	int (*fn)(struct bus1_ioctl *ctx);
+};
+
+#define BUS1_IOCTL_OP(_cmd, _fn) [_IOC_NR(_cmd)] = { .cmd = (_cmd), .fn = (_fn) }
+
+static const struct bus1_ioctl_op bus1_ioctl_ops[] = {
+	BUS1_IOCTL_OP(BUS1_CMD_PEER_QUERY, bus1_ioctl_peer_query),
+	BUS1_IOCTL_OP(BUS1_CMD_PEER_RESET, bus1_ioctl_peer_reset),
+	BUS1_IOCTL_OP(BUS1_CMD_HANDLE_RELEASE, bus1_ioctl_handle_release),
+	BUS1_IOCTL_OP(BUS1_CMD_HANDLE_TRANSFER, bus1_ioctl_handle_transfer),
+	BUS1_IOCTL_OP(BUS1_CMD_NODES_DESTROY, bus1_ioctl_nodes_destroy),
+	BUS1_IOCTL_OP(BUS1_CMD_SLICE_RELEASE, bus1_ioctl_slice_release),
+	BUS1_IOCTL_OP(BUS1_CMD_SEND, bus1_ioctl_send),
+	BUS1_IOCTL_OP(BUS1_CMD_RECV, bus1_ioctl_recv),
+};
+
+/**
+ * bus1_ioctl() - run a command
+ * @peer: peer it is issued on
+ * @file: its file
+ * @cmd: the command
+ * @arg: address of its argument; the argument itself for PEER_DISCONNECT
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
+		unsigned long arg)
+{
+	const struct bus1_ioctl_op *op;
+	struct bus1_ioctl ctx;
+	unsigned int nr = _IOC_NR(cmd);
+	int r;
+
+	if (cmd == BUS1_CMD_PEER_DISCONNECT) {
+		if (arg && bus1_active_is_active(&peer->active))
+			return -EINVAL;
+		return bus1_peer_disconnect(peer);
+	}
+	if (nr >= ARRAY_SIZE(bus1_ioctl_ops))
+		return -ENOTTY;
+	op = &bus1_ioctl_ops[array_index_nospec(nr, ARRAY_SIZE(bus1_ioctl_ops))];
+	if (!op->fn || op->cmd != cmd)
+		return -ENOTTY;
+
+	if (!bus1_peer_acquire(peer))
+		return bus1_peer_await_disconnect(peer);
+
+	ctx.peer = peer;
+	ctx.file = file;
+	ctx.refused = NULL;
+	ctx.uarg = (void __user *)arg;
+	if (copy_from_user(&ctx.arg, ctx.uarg, _IOC_SIZE(cmd)))
+		r = -EFAULT;
+	else
+		r = op->fn(&ctx);
+	bus1_peer_release(peer);
+
+	/* Nobody is told of a disconnect before it has happened */
+	if (r == -ESHUTDOWN)
+		r = bus1_peer_await_disconnect(ctx.refused ?
+					       bus1_file_peer(ctx.refused) :
+					       peer);
+	if (ctx.refused)
+		fput(ctx.refused);
+	return r;
+}
+
+/* The ABI: what these say was settled in 2016. */
+static_assert(sizeof(struct bus1_cmd_peer_reset) == 32);
+static_assert(offsetof(struct bus1_cmd_peer_reset, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_peer_reset, peer_flags) == 8);
+static_assert(offsetof(struct bus1_cmd_peer_reset, max_slices) == 16);
+static_assert(offsetof(struct bus1_cmd_peer_reset, max_handles) == 20);
+static_assert(offsetof(struct bus1_cmd_peer_reset, max_inflight_bytes) == 24);
+static_assert(offsetof(struct bus1_cmd_peer_reset, max_inflight_fds) == 28);
+static_assert(sizeof(struct bus1_cmd_handle_transfer) == 32);
+static_assert(offsetof(struct bus1_cmd_handle_transfer, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_handle_transfer, src_handle) == 8);
+static_assert(offsetof(struct bus1_cmd_handle_transfer, dst_fd) == 16);
+static_assert(offsetof(struct bus1_cmd_handle_transfer, dst_handle) == 24);
+static_assert(sizeof(struct bus1_cmd_nodes_destroy) == 24);
+static_assert(offsetof(struct bus1_cmd_nodes_destroy, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_nodes_destroy, ptr_nodes) == 8);
+static_assert(offsetof(struct bus1_cmd_nodes_destroy, n_nodes) == 16);
+static_assert(sizeof(struct bus1_cmd_send) == 80);
+static_assert(offsetof(struct bus1_cmd_send, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_send, ptr_destinations) == 8);
+static_assert(offsetof(struct bus1_cmd_send, ptr_errors) == 16);
+static_assert(offsetof(struct bus1_cmd_send, n_destinations) == 24);
+static_assert(offsetof(struct bus1_cmd_send, ptr_vecs) == 32);
+static_assert(offsetof(struct bus1_cmd_send, n_vecs) == 40);
+static_assert(offsetof(struct bus1_cmd_send, ptr_handles) == 48);
+static_assert(offsetof(struct bus1_cmd_send, n_handles) == 56);
+static_assert(offsetof(struct bus1_cmd_send, ptr_fds) == 64);
+static_assert(offsetof(struct bus1_cmd_send, n_fds) == 72);
+static_assert(sizeof(struct bus1_cmd_recv) == 72);
+static_assert(offsetof(struct bus1_cmd_recv, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_recv, max_offset) == 8);
+static_assert(offsetof(struct bus1_cmd_recv, msg) == 16);
+static_assert(offsetof(struct bus1_cmd_recv, msg.type) == 16);
+static_assert(offsetof(struct bus1_cmd_recv, msg.flags) == 24);
+static_assert(offsetof(struct bus1_cmd_recv, msg.destination) == 32);
+static_assert(offsetof(struct bus1_cmd_recv, msg.offset) == 40);
+static_assert(offsetof(struct bus1_cmd_recv, msg.n_bytes) == 48);
+static_assert(offsetof(struct bus1_cmd_recv, msg.n_handles) == 56);
+static_assert(offsetof(struct bus1_cmd_recv, msg.n_fds) == 64);
+static_assert(BUS1_CMD_PEER_DISCONNECT == 0xc0089600);
+static_assert(BUS1_CMD_PEER_QUERY == 0xc0209601);
+static_assert(BUS1_CMD_PEER_RESET == 0xc0209602);
+static_assert(BUS1_CMD_HANDLE_RELEASE == 0xc0089610);
+static_assert(BUS1_CMD_HANDLE_TRANSFER == 0xc0209611);
+static_assert(BUS1_CMD_NODES_DESTROY == 0xc0189620);
+static_assert(BUS1_CMD_SLICE_RELEASE == 0xc0089630);
+static_assert(BUS1_CMD_SEND == 0xc0509640);
+static_assert(BUS1_CMD_RECV == 0xc0489650);
