@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# People's entry. The kernel's own build starts at Kbuild.
+
+# The kernel to build for: a directory, or the version of an installed one.
+ifdef KDIR
+KERNELRELEASE := $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
+else
+KERNELRELEASE ?= $(shell uname -r)
+KDIR := /lib/modules/$(KERNELRELEASE)/build
+endif
+DESTDIR ?=
+PREFIX ?= /usr
+
+VM := tools/testing/vm
+
+# Kernels to test on (see $(VM)/kernels), and tests: all of them if not given.
+K ?=
+T ?=
+
+help:
+	@echo 'bus1 - a capability-based message bus'
+	@echo ''
+	@echo 'See it work, on no kernel but one in a virtual machine:'
+	@echo '  make demo           watch bus1 do its job'
+	@echo '  make check          build for, and test on, all supported kernels'
+	@echo '  make check T=peer   one test program, or one case (T=peer.open), on one kernel;'
+	@echo '                      K=6.1 names the kernel, K="6.1 6.12" several'
+	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
+	@echo '                      a million messages, and so on (default: 5 percent of that)'
+	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
+	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
+	@echo ''
+	@echo 'Use it, on this machine:'
+	@echo '  make modules        build bus1.ko for the running kernel'
+	@echo '  make install        install the module, its header and its manual (as root)'
+	@echo '  make uninstall      remove them again'
+	@echo '  KERNELRELEASE=...   for another installed kernel, or'
+	@echo '  KDIR=...            for the kernel built in this directory'
+	@echo ''
+	@echo '  make clean          remove what was built; make distclean: downloads, too'
+
+all: modules
+
+modules:
+	@test -e $(KDIR)/Makefile || { \
+		echo 'error: no kernel headers in $(KDIR)'; \
+		echo 'On Debian: apt install linux-headers-$(KERNELRELEASE)'; \
+		exit 1; }
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+demo:
+	@$(VM)/demo.sh $(K)
+
+check:
+	@$(VM)/check.sh "$(K)" $(T)
+
+check-static:
+	@$(VM)/static.sh $(K)
+
+vm:
+	@$(VM)/shell.sh $(K)
+
+man7 := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.7.rst))
+
+man: $(man7)
+
+%.7: %.7.rst
+	rst2man $< $@
+
+install: modules
+	$(MAKE) -C $(KDIR) M=$(CURDIR) \
+		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
+	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
+	install -D -m 644 include/uapi/linux/bus1.h \
+		$(DESTDIR)$(PREFIX)/include/linux/bus1.h
+	@if command -v rst2man >/dev/null; then \
+		for page in $(notdir $(man7)); do \
+			install -d $(DESTDIR)$(PREFIX)/share/man/man7 && \
+			rst2man Documentation/bus1/$$page.rst \
+				$(DESTDIR)$(PREFIX)/share/man/man7/$$page || exit; \
+		done; \
+	else \
+		echo 'no rst2man (python3-docutils): the manual is not installed'; \
+	fi
+
+uninstall:
+	find $(DESTDIR)/lib/modules/$(KERNELRELEASE)/ -name 'bus1.ko*' -delete
+	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
+	$(RM) $(DESTDIR)$(PREFIX)/include/linux/bus1.h
+	$(RM) $(patsubst %,$(DESTDIR)$(PREFIX)/share/man/man7/%,$(notdir $(man7)))
+
+clean:
+	find ipc Module.symvers modules.order .*.cmd .*.o -type f \( -name '*.o' \
+		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
+		-o -name modules.order -o -name Module.symvers \) -delete 2>/dev/null || :
+	$(RM) $(man7)
+	@$(VM)/clean.sh
+
+distclean: clean
+	@$(VM)/clean.sh all
+
+.DEFAULT_GOAL := help
+.PHONY: help all modules demo check check-static vm man install uninstall \
+	clean distclean

@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# clean.sh [all]
+#
+# Remove what was built for this tree, or everything that was downloaded, too.
+
+. "$(dirname "$0")/lib.sh"
+
+rm -rf "${work:?}"
+[ "${1:-}" != all ] || rm -rf "${cache:?}"/{apt,kernel,kvm,source,work,tmp.*}

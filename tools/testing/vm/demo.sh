@@ -1,0 +1,34 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# demo.sh [NAME]
+#
+# Boot a kernel of the table `kernels`, load the module, run samples/bus1/demo
+# there as root, and return its exit status.
+
+. "$(dirname "$0")/lib.sh"
+
+name=${1:-6.12}
+dir=$work/demo
+mkdir -p "$dir/modules"
+
+cp "$("$here/module.sh" "$name")" "$dir/modules/"
+samples=$("$here/samples.sh")
+printf '%s\n' "load /modules/bus1.ko" "demo 600 /demo/demo" finish >"$dir/plan"
+"$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$samples=demo"
+
+say "booting $(cat "$("$here/kernel.sh" "$name")/release")"
+"$here/qemu.sh" "$name" "$dir/image" "$dir" 900 </dev/null || true
+
+if ! grep -qsx 'step load ok' "$dir/verdict"; then
+	die "the module was not loaded, see $dir/console"
+fi
+if grep -qE -f <(list log-failures) "$dir/console" ||
+	grep -qE '^step [a-z-]+ fail' "$dir/verdict" ||
+	[ "$(tail -n 1 "$dir/verdict")" != 'done' ]; then
+	grep -E '^step [a-z-]+ fail' "$dir/verdict" >&2 || true
+	die "something went wrong, see $dir/console"
+fi
+read -r _ _ how status < <(grep '^demo ' "$dir/verdict")
+[ "$how" = 'exit' ] || die "the demo ended by $how $status"
+exit "$status"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Read what the tests of a machine print, "@begin NAME" and "@end NAME exit 0"
+# around each. Print a line for each program, and for each case that failed with
+# what was said about it. At last, write the sums to the file `sums`.
+#
+# A program fails that is killed, runs out of time, plans other cases than it
+# runs, or runs none; that is one failure more.
+
+function bad(why) {
+	++failed
+	problem = problem "    " prefix name ": " why "\n"
+}
+
+function close_program(how) {
+	if (!planned && !ran)
+		bad("ran no test (" how ")")
+	else if (ran != plan)
+		bad("planned " plan + 0 " tests and ran " ran ", " how)
+	else if (how !~ /^exit [04]$/ && !(how ~ /^exit 1$/ && failed))
+		bad(how)
+	printf "  %-36s %4d passed", prefix name, passed
+	if (failed)
+		printf ", %d FAILED", failed
+	if (skipped)
+		printf ", %d skipped", skipped
+	printf "\n%s", problem
+	fflush()
+	all_passed += passed
+	all_failed += failed
+	all_skipped += skipped
+	name = ""
+}
+
+function open_program(n) {
+	name = n
+	plan = planned = ran = passed = failed = skipped = 0
+	problem = said = ""
+}
+
+{ sub(/\r$/, "") }
+
+/^@begin / {
+	if (name)
+		close_program("the machine stopped")
+	open_program($2)
+	next
+}
+
+/^@end / && $2 == name {
+	sub(/^@end [^ ]+ /, "")
+	close_program($0)
+	next
+}
+
+!name {
+	print
+	next
+}
+
+verbose { print "    " $0 }
+
+/^1\.\.[0-9]+/ {
+	plan = substr($1, 4) + 0
+	planned = plan > 0
+	next
+}
+
+/^(not )?ok [0-9]+/ {
+	++ran
+	number = ($1 == "not" ? $3 : $2) + 0
+	if (number != ran)
+		bad("result " number " where " ran " was due")
+	if (/# *SKIP/)
+		++skipped
+	else if ($1 == "ok")
+		++passed
+	else {
+		++failed
+		problem = problem (verbose ? "" : said) "    " $0 "\n"
+	}
+	said = ""
+	next
+}
+
+/^# *RUN / {
+	said = ""
+	next
+}
+
+{ said = said "    " $0 "\n" }
+
+END {
+	if (name)
+		close_program("the machine stopped")
+	print all_passed + 0, all_failed + 0, all_skipped + 0 >sums
+}

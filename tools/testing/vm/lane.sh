@@ -1,0 +1,127 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# lane.sh NAME [TEST...]
+#
+# Run tests on a kernel of the table `kernels`, all or those given: as PROGRAM,
+# as PROGRAM.CASE, PROGRAM.FIXTURE.CASE or PROGRAM.FIXTURE.VARIANT.CASE. Then
+# prove that nothing is left over. Print what happened to a person, and write
+# the sums (passed, failed, skipped) to $work/lane/NAME/sums.
+
+. "$(dirname "$0")/lib.sh"
+
+name=${1:?}
+shift
+dir=$work/lane/$name
+mkdir -p "$dir"
+rm -f "$dir"/{sums,output,console,verdict,modules/bus1.ko}
+
+selftests=$top/tools/testing/selftests/bus1
+limit=$(sed -n 's/^timeout=//p' "$selftests/settings" 2>/dev/null || true)
+limit=${limit:-300}
+# A machine that hangs is killed after that many seconds.
+deadline=${BUS1_TIMEOUT:-1500}
+# The full counts of test_stress take their time.
+scale=${BUS1_STRESS_SCALE:-}
+[ -z "$scale" ] || limit=3600 deadline=${BUS1_TIMEOUT:-8000}
+
+# plan ABI PROGRAM [CASE]
+plan() {
+	case ${3:-} in
+	'') echo "test $limit $1/$2 /tests/$1/$2" ;;
+	*.*) echo "test $limit $1/$2 /tests/$1/$2 -r $3" ;;
+	*) echo "test $limit $1/$2 /tests/$1/$2 -t $3" ;;
+	esac
+}
+
+plan_all() {
+	local abi program i
+
+	echo "load /modules/bus1.ko"
+	[ -z "$scale" ] || echo "env BUS1_STRESS_SCALE $scale"
+	for abi in native m32; do
+		if [ ${#programs[@]} = 0 ]; then
+			while read -r program; do
+				plan "$abi" "$program"
+			done <"$tests/$abi/programs"
+		fi
+		for i in "${!programs[@]}"; do
+			plan "$abi" "${programs[i]}" "${cases[i]}"
+		done
+	done
+	echo finish
+}
+
+programs=() cases=()
+for spec; do
+	program=test_${spec%%.*}
+	program=${program/#test_test_/test_}
+	[ -e "$selftests/$program.c" ] ||
+		die "no test program '$program', these are known:" \
+			"$(cd "$selftests" && echo test_*.c | sed 's/\.c\>//g')"
+	programs+=("$program")
+	case $spec in
+	*.*) cases+=("${spec#*.}") ;;
+	*) cases+=("") ;;
+	esac
+done
+
+ko=$("$here/module.sh" "$name")
+tests=$("$here/selftests.sh" "${programs[@]}")
+plan_all >"$dir/plan"
+mkdir -p "$dir/modules"
+cp "$ko" "$dir/modules/"
+"$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$tests=tests"
+
+# Debian's awk collects its input before it looks at it, unless told otherwise.
+awk=(awk)
+if command -v mawk >/dev/null; then awk=(mawk -W interactive); fi
+
+release=$(cat "$("$here/kernel.sh" "$name")/release")
+say "booting $release"
+touch "$dir/output"
+status=0
+"$here/qemu.sh" "$name" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
+	tee "$dir/output" |
+	"${awk[@]}" -f "$here/ktap.awk" -v prefix="$name " -v sums="$dir/sums" \
+		-v verbose="$([ $# = 0 ] || echo 1)" || status=$?
+[ "$status" = 0 ] || cat "$dir/qemu" >&2
+
+# What is asked of the machine as a whole is a list of cases, too.
+read -r passed failed skipped <"$dir/sums"
+check() {
+	if [ "$2" = 0 ]; then
+		passed=$((passed + 1))
+		printf '  %-36s   ok%s\n' "$name $1" "${3:+ ($3)}"
+	else
+		failed=$((failed + 1))
+		printf '  %-36s   FAILED%s\n' "$name $1" "${3:+: $3}"
+	fi
+}
+
+touch "$dir/verdict" "$dir/console"
+for step in load processes slabs-empty unload gone memory; do
+	if line=$(grep "^step $step " "$dir/verdict"); then
+		result=$(cut -d' ' -f3 <<<"$line")
+		check "$step" "$([ "$result" = ok ]; echo $?)" "$(cut -d' ' -f4- <<<"$line")"
+	else
+		check "$step" 1 "the machine did not come that far"
+	fi
+done
+while read -r _ step result rest; do
+	check "$step" "$([ "$result" = ok ]; echo $?)" "$rest"
+done < <(grep -E '^step (kmemleak|plan) ' "$dir/verdict" || true)
+
+check "powered off in time" "$status"
+grep -E -f <(list log-failures) "$dir/console" >"$dir/findings" || true
+if [ -s "$dir/findings" ]; then
+	check "kernel log" 1 "$(wc -l <"$dir/findings") suspicious lines in $dir/console"
+	sed 's/^/    /;20q' "$dir/findings"
+elif [ ! -s "$dir/console" ]; then
+	check "kernel log" 1 "it is empty"
+else
+	check "kernel log" 0
+fi
+
+[ "$(tail -n 1 "$dir/verdict")" = 'done' ] || check "verdict" 1 "incomplete"
+echo "$passed $failed $skipped" >"$dir/sums"

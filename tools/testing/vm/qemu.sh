@@ -1,0 +1,83 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# qemu.sh NAME IMAGE DIRECTORY SECONDS
+#
+# Boot a kernel of the table `kernels` with an initramfs, wait until it is off
+# again. The second serial port is stdin and stdout here (or BUS1_PORT), the kernel's log
+# becomes DIRECTORY/console and the verdict DIRECTORY/verdict.
+#
+# BUS1_ACCEL=tcg or =kvm, or else KVM is used where a guest is seen to finish:
+# on some hosts there is a /dev/kvm in which guests hang.
+
+. "$(dirname "$0")/lib.sh"
+
+name=${1:?} image=${2:?} dir=${3:?} seconds=${4:?}
+# The emulator has one time stamp counter for all CPUs. Kernel 6.1 distrusts it,
+# and falls back to the HPET, which is very slow to read.
+tcg=(-accel 'tcg,thread=multi' -cpu max)
+tcg_append=tsc=reliable
+kvm=(-accel kvm -cpu host)
+
+boot() {
+	local dir=$1 image=$2 seconds=$3
+
+	shift 3
+	rm -f "$dir/console" "$dir/verdict"
+	timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -machine q35 "$@" \
+		-smp 2 -m 1024 -nodefaults -no-user-config -display none \
+		-no-reboot -kernel "$kernel/boot/vmlinuz-$release" \
+		-initrd "$image" -append "$append" \
+		-serial "file:$dir/console" -serial "$port" \
+		-serial "file:$dir/verdict"
+}
+
+# Is there a KVM that can be used? Found out once per boot of this machine.
+probe_kvm() {
+	local id answer dir
+
+	[ -w /dev/kvm ] || return 1
+	id=$(cat /proc/sys/kernel/random/boot_id)
+	answer=$cache/kvm/$id
+	if [ ! -s "$answer" ]; then
+		mkdir -p "$cache/kvm"
+		dir=$(mktemp -d "$work/kvm.XXXXXX")
+		say "trying KVM"
+		: >"$dir/plan"
+		"$here/image.sh" "$name" "$dir/image" "$dir/plan"
+		port=null boot "$dir" "$dir/image" 10 "${kvm[@]}" \
+			>/dev/null 2>&1 </dev/null || true
+		if grep -qsx 'done' "$dir/verdict"; then
+			echo yes >"$answer"
+		else
+			echo no >"$answer"
+			say "KVM does not work here, emulating"
+		fi
+		rm -rf "$dir"
+	fi
+	[ "$(cat "$answer")" = yes ]
+}
+
+need qemu-system-x86
+kernel=$("$here/kernel.sh" "$name")
+release=$(cat "$kernel/release")
+
+# Each object of bus1 has a cache of its own, so that leaks can be counted.
+# Debian's 6.12 samples with KFENCE; where there is none the allocator checks.
+append="console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic"
+append+=" mitigations=off slab_nomerge"
+case $name in
+6.1 | 6.1-*) append+=" slub_debug=FZP,bus1*" ;;
+*) append+=" kfence.sample_interval=20" ;;
+esac
+append+=" ${BUS1_APPEND:-}"
+
+if [ "${BUS1_ACCEL:-}" = kvm ] || { [ -z "${BUS1_ACCEL:-}" ] && probe_kvm; }; then
+	accel=("${kvm[@]}")
+else
+	accel=("${tcg[@]}")
+	append+=" $tcg_append"
+fi
+
+port=${BUS1_PORT:-stdio}
+boot "$dir" "$image" "$seconds" "${accel[@]}"

@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# selftests.sh [PROGRAM...]
+#
+# Build the tests of tools/testing/selftests/bus1, all or those given, as static
+# programs, native ones and 32-bit ones. Print the directory that has them in native/ and m32/,
+# and in each the list of tests in `programs`.
+
+. "$(dirname "$0")/lib.sh"
+
+tests=$top/tools/testing/selftests/bus1
+out=$work/selftests
+programs=("$@")
+
+need make gcc gcc-multilib libc6-dev libcap-dev linux-libc-dev
+source=$("$here/source.sh")
+
+build() {
+	local abi=$1
+	# The macros of the harness take gcc five times as long with -O2.
+	local args=(-C "$tests" OUTPUT="$out/$abi" KSRC="$source"
+		KSELFTEST_DIR="$source/tools/testing/selftests"
+		USERCFLAGS=-O0 "${@:2}")
+	local targets=("${programs[@]/#/$out/$abi/}")
+
+	[ ${#targets[@]} -gt 0 ] || targets=(all)
+
+	mkdir -p "$out/$abi"
+	# Not every header stands in a rule.
+	if [ -e "$out/$abi/programs" ] &&
+		[ -n "$(find "$tests" "$top/include" \
+			\( -name '*.h' -o -name Makefile \) -newer "$out/$abi/programs")" ]; then
+		rm -rf "${out:?}/$abi"
+		mkdir -p "$out/$abi"
+	fi
+	# shellcheck disable=SC2016 # for make
+	make "${args[@]}" -s --no-print-directory \
+		--eval='.PHONY: programs' \
+		--eval='programs: ; @echo $(notdir $(TEST_GEN_PROGS))' programs |
+		tr ' ' '\n' >"$out/$abi/programs"
+
+	make "${args[@]}" -j"$jobs" "${targets[@]}" >"$out/$abi.log" 2>&1 || {
+		cat "$out/$abi.log" >&2
+		die "the $abi tests do not build"
+	}
+	grep 'warning:' "$out/$abi.log" >&2 || true
+}
+
+[ -e "$tests/Makefile" ] || die "there are no tests"
+lock "$out"
+say "building the tests${*:+: $*}"
+build native
+build m32 M32=1
+echo "$out"

@@ -1,0 +1,150 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# static.sh [NAME...]
+#
+# The checks that need no machine, for kernels of the table `kernels`. Print
+# what each finds, and write the sums (passed, failed, skipped) to
+# $work/static/sums.
+
+. "$(dirname "$0")/lib.sh"
+
+[ $# -gt 0 ] || set -- 6.1 6.12
+dir=$work/static
+rm -rf "$dir"
+mkdir -p "$dir/tree"
+
+passed=0 failed=0
+
+# case NAME COMMAND...: it must succeed, and print nothing.
+check() {
+	local name=$1 log=$dir/log
+
+	shift
+	if "$@" >"$log" 2>&1 && [ ! -s "$log" ]; then
+		passed=$((passed + 1))
+		printf '  %-46s ok\n' "static $name"
+	else
+		failed=$((failed + 1))
+		printf '  %-46s FAILED\n' "static $name"
+		sed 's/^/    /' "$log"
+	fi
+}
+
+# Checkers print paths, and some leave files behind: run them in a tree of links.
+ln -s "$top"/{.checkpatch.conf,[!.]*} "$dir/tree/"
+cd "$dir/tree"
+
+sources() {
+	find -L "$@" -type f -name '*.[ch]' ! -name '*.mod.c' 2>/dev/null | sort
+}
+
+module_builds() {
+	"$here/module.sh" "$1" static >"$dir/ko" 2>"$dir/build" ||
+		{ grep -v '^\[' "$dir/build"; return 1; }
+	grep -E 'warning:|WARNING' "$dir/build" || true
+}
+
+sparse_is_quiet() {
+	local kernel out
+
+	kernel=$("$here/kernel.sh" "$1")
+	out=$(dirname "$(dirname "$(dirname "$(cat "$dir/ko")")")")
+	if make -C "$kernel/build" M="$out" C=2 CHECK='sparse -Wsparse-error' \
+		-k modules >"$dir/sparse" 2>&1; then
+		grep -E 'warning:' "$dir/sparse" || true
+	else
+		grep -E '(error|warning):' "$dir/sparse" | sed "s|^$out/||" ||
+			cat "$dir/sparse"
+		return 1
+	fi
+}
+
+exports_are_mainline() {
+	nm -u "$(cat "$dir/ko")" | awk '{ print $2 }' |
+		grep -xF -f <(list debian-exports) || true
+}
+
+kernel_doc_is_complete() {
+	# shellcheck disable=SC2046 # a list of files
+	"$source/scripts/kernel-doc" -none $(sources ipc include)
+}
+
+# What it says stays but for the exceptions: the file and the type of each.
+checkpatch_is_quiet() {
+	# shellcheck disable=SC2046 # a list of files
+	"$source/scripts/checkpatch.pl" --quiet --terse --no-summary --show-types \
+		-f $(sources "$@") |
+		grep -vE -f <(list checkpatch-exceptions |
+			awk '{ print "^" $1 ":[0-9]+: [A-Z]+:" $2 ":" }') || true
+}
+
+versions_are_in_compat() {
+	sources ipc | grep -v '/compat\.h$' |
+		xargs grep -nE 'LINUX_VERSION_CODE|KERNEL_VERSION|linux/version\.h' || true
+}
+
+header_stands_alone() {
+	local language=$1 bits=$2
+
+	echo '#include <linux/bus1.h>' |
+		gcc -x "$language" "-m$bits" -fsyntax-only -Wall -Wextra -Werror \
+			-I include/uapi -
+}
+
+scripts_are_sound() {
+	find -L . -name '*.sh' -type f -print0 | sort -z |
+		xargs -0 shellcheck -x -P "$here" "$top/.ci/run"
+}
+
+files_name_their_license() {
+	# The kernel's test runner evaluates each line of `settings`.
+	(cd "$top" && find . -name .git -prune -o -type f -size +0 -print) |
+		grep -vE '^\./(LICENSE|.*/settings|.*\.(o|ko|mod|mod\.c|cmd|order|symvers))$' |
+		while read -r file; do
+			head -n 8 "$top/$file" | grep -q SPDX-License-Identifier ||
+				echo "$file"
+		done
+}
+
+manual_is_well_formed() {
+	local page
+
+	for page in Documentation/bus1/*.rst; do
+		[ ! -e "$page" ] || rst2man "$page" >/dev/null
+	done
+}
+
+manual_agrees_with_header() {
+	tools/testing/check-docs "$top" >"$dir/docs" || {
+		cat "$dir/docs"
+		return 1
+	}
+}
+
+need sparse binutils perl g++ shellcheck python3-docutils linux-libc-dev gcc-multilib
+source=$("$here/source.sh")
+
+for name; do
+	check "$name: builds without a warning" module_builds "$name"
+	if [ -s "$dir/ko" ]; then
+		check "$name: sparse" sparse_is_quiet "$name"
+		check "$name: uses only mainline's exports" exports_are_mainline
+	fi
+done
+say "checking the sources"
+check "kernel-doc" kernel_doc_is_complete
+check "checkpatch of the module" checkpatch_is_quiet ipc include
+check "kernel versions only in compat.h" versions_are_in_compat
+for bits in 64 32; do
+	check "header alone, C, $bits bit" header_stands_alone c $bits
+	check "header alone, C++, $bits bit" header_stands_alone c++ $bits
+done
+check "shellcheck" scripts_are_sound
+check "SPDX" files_name_their_license
+check "manual" manual_is_well_formed
+check "manual agrees with the header" manual_agrees_with_header
+
+echo "$passed $failed 0" >"$dir/sums"
+say "static checks: $passed passed, $failed failed"
+[ "$failed" = 0 ]
