@@ -1,0 +1,663 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Commands that are stopped in the middle, for as long as user space likes: they
+ * touch memory whose page faults a userfaultfd reports, and nobody answers them.
+ * What others do must not wait for that.
+ */
+#include <linux/userfaultfd.h>
+#include "bus1_msg.h"
+
+/* A page that stops whoever touches it, until it is resolved. */
+struct stall {
+	int uffd;
+	__u8 *page;
+};
+
+static int stall_register(int uffd, void *page)
+{
+	struct uffdio_register reg = {
+		.range = { ptr(page), PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+/* Returns 0, or -errno: -ENOSYS if the kernel has no userfaultfd. */
+static int stall_init(struct stall *stall)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+
+	stall->page = MAP_FAILED;
+	stall->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (stall->uffd < 0)
+		return -errno;
+	stall->page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stall->page == MAP_FAILED || ioctl(stall->uffd, UFFDIO_API, &api))
+		return -errno;
+	return stall_register(stall->uffd, stall->page);
+}
+
+static void stall_deinit(struct stall *stall)
+{
+	if (stall->uffd >= 0)
+		close(stall->uffd);
+	if (stall->page != MAP_FAILED)
+		munmap(stall->page, PAGE);
+	stall->uffd = -1;
+	stall->page = MAP_FAILED;
+}
+
+/* Waits until somebody is stopped. */
+static int stall_wait(struct stall *stall)
+{
+	struct uffd_msg msg;
+	ssize_t n;
+
+	do {
+		n = read(stall->uffd, &msg, sizeof(msg));
+	} while (n < 0 && errno == EINTR);
+	return n == sizeof(msg) && msg.event == UFFD_EVENT_PAGEFAULT ? 0 : -EIO;
+}
+
+/* Puts @content, a page, there; and all go on that were stopped. */
+static int stall_resolve(struct stall *stall, const void *content)
+{
+	struct uffdio_copy copy = {
+		.dst = ptr(stall->page), .src = ptr(content), .len = PAGE,
+	};
+
+	return ioctl(stall->uffd, UFFDIO_COPY, &copy) ? -errno : 0;
+}
+
+/* The next one that touches the page is stopped again. */
+static int stall_rearm(struct stall *stall)
+{
+	return madvise(stall->page, PAGE, MADV_DONTNEED) ? -errno : 0;
+}
+
+static bool done(const int *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * Senders
+ */
+
+enum where { COMMAND, DESTINATIONS, VECS, HANDLES, FILES, PAYLOAD, ERRORS };
+
+FIXTURE(sender) {
+	struct net net;
+	struct peer other;	/* knows b and c, too */
+	__u64 ob, oc;
+	struct stall stall;
+	pthread_t thread;
+	__u8 content[PAGE];
+	struct bus1_cmd_send *cmd;
+	struct bus1_cmd_send send;
+	__u64 dests[2], handle;
+	__s32 errors[2];
+	struct iovec vec;
+	int file;
+	int done, r;
+};
+
+FIXTURE_VARIANT(sender) {
+	enum where where;
+};
+
+FIXTURE_VARIANT_ADD(sender, command) { COMMAND };
+FIXTURE_VARIANT_ADD(sender, destinations) { DESTINATIONS };
+FIXTURE_VARIANT_ADD(sender, vecs) { VECS };
+FIXTURE_VARIANT_ADD(sender, handles) { HANDLES };
+FIXTURE_VARIANT_ADD(sender, fds) { FILES };
+FIXTURE_VARIANT_ADD(sender, payload) { PAYLOAD };
+FIXTURE_VARIANT_ADD(sender, errors) { ERRORS };
+
+static void *sender_fn(void *arg)
+{
+	FIXTURE_DATA(sender) *self = arg;
+
+	self->r = bus1_ioctl(self->net.a.fd, BUS1_CMD_SEND, self->cmd);
+	__atomic_store_n(&self->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Moves @size bytes at @data to the page that stops whoever reads them. */
+static void *stall_move(FIXTURE_DATA(sender) *self, const void *data,
+			size_t size)
+{
+	memcpy(self->content, data, size);
+	return self->stall.page;
+}
+
+static const char payload[] = "what was stopped";
+
+/* A message of a to b and c, one part of which is on the page. */
+static void sender_compose(FIXTURE_DATA(sender) *self, enum where where)
+{
+	struct bus1_cmd_send *send = &self->send;
+
+	self->cmd = send;
+	self->dests[0] = self->net.ab;
+	self->dests[1] = self->net.ac;
+	self->handle = 0x4000;
+	self->vec = (struct iovec){ (void *)payload, strlen(payload) };
+	if (where == PAYLOAD)
+		self->vec.iov_base = stall_move(self, payload, strlen(payload));
+	*send = (struct bus1_cmd_send){
+		.ptr_destinations = ptr(self->dests), .n_destinations = 2,
+		.ptr_errors = ptr(self->errors),
+		.ptr_vecs = ptr(&self->vec), .n_vecs = 1,
+		.ptr_handles = ptr(&self->handle), .n_handles = 1,
+		.ptr_fds = ptr(&self->file), .n_fds = 1,
+	};
+	switch (where) {
+	case COMMAND:
+		self->cmd = stall_move(self, send, sizeof(*send));
+		break;
+	case DESTINATIONS:
+		send->ptr_destinations = ptr(stall_move(self, self->dests,
+							sizeof(self->dests)));
+		break;
+	case VECS:
+		send->ptr_vecs = ptr(stall_move(self, &self->vec,
+						sizeof(self->vec)));
+		break;
+	case HANDLES:
+		send->ptr_handles = ptr(stall_move(self, &self->handle,
+						   sizeof(self->handle)));
+		break;
+	case FILES:
+		send->ptr_fds = ptr(stall_move(self, &self->file,
+					       sizeof(self->file)));
+		break;
+	case PAYLOAD:
+		break;
+	case ERRORS:
+		send->ptr_errors = ptr(self->stall.page);
+		break;
+	}
+}
+
+FIXTURE_SETUP(sender)
+{
+	int r;
+
+	self->net.a.fd = -1;
+	self->net.b.fd = -1;
+	self->net.c.fd = -1;
+	self->other.fd = -1;
+	r = stall_init(&self->stall);
+	if (r == -ENOSYS)
+		SKIP(return, "this kernel has no userfaultfd");
+	ASSERT_EQ(0, r);
+	NET_INIT(&self->net);
+	PEER_OPEN(&self->other);
+	self->ob = TRANSFER(&self->net.b, NODE_B, &self->other);
+	self->oc = TRANSFER(&self->net.c, NODE_C, &self->other);
+	self->file = event_new();
+	ASSERT_LE(0, self->file);
+	sender_compose(self, variant->where);
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, sender_fn, self));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+}
+
+FIXTURE_TEARDOWN(sender)
+{
+	stall_deinit(&self->stall);
+	net_deinit(&self->net);
+	peer_close(&self->other);
+	close(self->file);
+}
+
+/* Lets the sender go on; what SEND returns. */
+static int sender_finish(FIXTURE_DATA(sender) *self)
+{
+	int r;
+
+	if (done(&self->done))
+		return -EPROTO;
+	r = stall_resolve(&self->stall, self->content);
+	if (r)
+		return r;
+	pthread_join(self->thread, NULL);
+	return self->r;
+}
+
+/* Receives what was stopped, and gives back all that came with it. */
+static void t_recv_stopped(struct __test_metadata *_metadata,
+			   struct peer *peer)
+{
+	struct bus1_cmd_recv r = RECV_FLAGS(peer, BUS1_RECV_FLAG_INSTALL_FDS);
+
+	ASSERT_EQ(BUS1_MSG_DATA, r.msg.type);
+	ASSERT_EQ(strlen(payload), r.msg.n_bytes);
+	EXPECT_EQ(0, memcmp(slice_bytes(peer, &r), payload, strlen(payload)));
+	ASSERT_EQ(1, r.msg.n_handles);
+	EXPECT_EQ(0, bus1_handle_release(peer->fd, recv_handle(peer, &r, 0)));
+	ASSERT_EQ(1, r.msg.n_fds);
+	EXPECT_EQ(0, close(recv_fd(peer, &r, 0)));
+	EXPECT_EQ(0, bus1_slice_release(peer->fd, r.msg.offset));
+}
+
+TEST_F(sender, stopped_delays_nobody_elses_messages)
+{
+	const __u64 both[] = { self->oc, self->ob };
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		RECV_NONE(&self->net.b);
+		ASSERT_EQ(0, bus1_send_str(self->other.fd, self->ob, "one"));
+		EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.b.fd));
+		RECV_STR(&self->net.b, NODE_B, "one");
+		ASSERT_EQ(0, bus1_send_to(self->other.fd, both, 2, "all", 3,
+					  NULL, 0));
+		EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.b.fd));
+		EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.c.fd));
+		RECV_STR(&self->net.b, NODE_B, "all");
+		RECV_STR(&self->net.c, NODE_C, "all");
+	}
+	/* Those that came meanwhile come first, also if they wait. */
+	ASSERT_EQ(0, bus1_send_str(self->other.fd, self->ob, "before"));
+	ASSERT_EQ(0, sender_finish(self));
+	RECV_STR(&self->net.b, NODE_B, "before");
+	t_recv_stopped(_metadata, &self->net.b);
+	t_recv_stopped(_metadata, &self->net.c);
+	RECV_NONE(&self->net.b);
+	RECV_NONE(&self->net.c);
+	RECV_RELEASE(&self->net.a, self->handle);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.c.fd, "bus1-slices"));
+}
+
+TEST_F(sender, stopped_delays_no_other_command_of_its_own_peer)
+{
+	__u64 id;
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "mine"));
+	RECV_STR(&self->net.b, NODE_B, "mine");
+	id = TRANSFER(&self->net.a, 0x500, &self->net.b);
+	ASSERT_EQ(0, bus1_send_str(self->net.b.fd, id, "answer"));
+	RECV_STR(&self->net.a, 0x500, "answer");
+	ASSERT_EQ(0, bus1_node_destroy(self->net.a.fd, 0x500));
+	RECV_DESTROY(&self->net.a, 0x500);
+	RECV_DESTROY(&self->net.b, id);
+	ASSERT_EQ(0, sender_finish(self));
+	t_recv_stopped(_metadata, &self->net.b);
+	t_recv_stopped(_metadata, &self->net.c);
+}
+
+TEST_F(sender, stopped_delays_no_destruction)
+{
+	bool evaluated = variant->where == PAYLOAD || variant->where == ERRORS;
+	int r;
+
+	ASSERT_EQ(0, bus1_node_destroy(self->net.b.fd, NODE_B));
+	RECV_DESTROY(&self->net.b, NODE_B);
+	RECV_DESTROY(&self->net.a, self->net.ab);
+	RECV_DESTROY(&self->other, self->ob);
+	r = sender_finish(self);
+	/* It is told, unless it looked before: then the message is dropped. */
+	if (r != -EHOSTUNREACH) {
+		EXPECT_TRUE(evaluated);
+		ASSERT_EQ(0, r);
+		t_recv_stopped(_metadata, &self->net.c);
+	}
+	RECV_NONE(&self->net.b);
+	RECV_NONE(&self->net.c);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-fds"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-bytes"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.c.fd, "bus1-slices"));
+}
+
+TEST_F(sender, stopped_delays_no_disconnect_of_a_receiver)
+{
+	int r;
+
+	ASSERT_EQ(0, bus1_disconnect(self->net.b.fd));
+	RECV_DESTROY(&self->net.a, self->net.ab);
+	r = sender_finish(self);
+	if (r != -EHOSTUNREACH) {
+		ASSERT_EQ(0, r);
+		t_recv_stopped(_metadata, &self->net.c);
+	}
+	RECV_NONE(&self->net.c);
+	EXPECT_IDLE(&self->net.b);
+}
+
+TEST_F(sender, stopped_makes_the_disconnect_of_its_own_peer_wait)
+{
+	pid_t pid;
+	int r;
+
+	/* In a process that can be watched; the peer is the same. */
+	pid = FORK();
+	if (!pid)
+		_exit(bus1_disconnect(self->net.a.fd) ? 1 : 0);
+	/* Out of service at once. */
+	while (peer_poll(self->net.a.fd) != POLLHUP)
+		sched_yield();
+	EXPECT_EQ(-ESHUTDOWN, bus1_disconnect(self->net.a.fd));
+	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	ASSERT_EQ(0, bus1_send_str(self->other.fd, self->ob, "others go on"));
+	RECV_STR(&self->net.b, NODE_B, "others go on");
+	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	r = sender_finish(self);
+	WAIT(pid);
+	/* It had begun before. */
+	ASSERT_EQ(0, r);
+	EXPECT_IDLE(&self->net.a);
+	RECV_FLAGS(&self->net.b, 0);
+	RECV_FLAGS(&self->net.c, 0);
+}
+
+TEST_F(sender, stopped_for_good_fails_and_leaves_nothing)
+{
+	/* The page goes, and nothing takes its place. */
+	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
+	self->stall.page = MAP_FAILED;
+	close(self->stall.uffd);
+	self->stall.uffd = -1;
+	pthread_join(self->thread, NULL);
+	EXPECT_EQ(-EFAULT, self->r);
+	RECV_NONE(&self->net.b);
+	RECV_NONE(&self->net.c);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-fds"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.c.fd, "bus1-bytes"));
+}
+
+/*
+ * Receivers. The command is read when RECV begins, and written to at its end:
+ * a receiver that waits in between can be made to stop at its result.
+ */
+
+FIXTURE(receiver) {
+	struct net net;
+	struct stall stall;
+	pthread_t thread;
+	struct bus1_cmd_recv *cmd;
+	__u8 content[PAGE];
+	int done, r;
+	pid_t tid;
+};
+
+static void *receiver_fn(void *arg)
+{
+	FIXTURE_DATA(receiver) *self = arg;
+
+	__atomic_store_n(&self->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	self->r = bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, self->cmd);
+	__atomic_store_n(&self->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* The command is on a page that is there, until the receiver sleeps. */
+static void t_receiver_stop(struct __test_metadata *_metadata,
+			    FIXTURE_DATA(receiver) *self)
+{
+	struct bus1_cmd_recv cmd;
+
+	bus1_recv_init(&cmd, 0);
+	memcpy(self->content, &cmd, sizeof(cmd));
+	ASSERT_EQ(0, stall_resolve(&self->stall, self->content));
+	self->cmd = (void *)self->stall.page;
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, receiver_fn, self));
+	while (!__atomic_load_n(&self->tid, __ATOMIC_ACQUIRE))
+		sched_yield();
+	thread_wait_asleep(self->tid);
+	ASSERT_EQ(0, stall_rearm(&self->stall));
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "first"));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+}
+
+FIXTURE_SETUP(receiver)
+{
+	int r;
+
+	self->net.a.fd = -1;
+	self->net.b.fd = -1;
+	self->net.c.fd = -1;
+	r = stall_init(&self->stall);
+	if (r == -ENOSYS)
+		SKIP(return, "this kernel has no userfaultfd");
+	ASSERT_EQ(0, r);
+	PEER_OPEN(&self->net.a);
+	PEER_OPEN_BLOCKING(&self->net.b);
+	PEER_OPEN(&self->net.c);
+	NODE(&self->net.b, NODE_B);
+	NODE(&self->net.c, NODE_C);
+	self->net.ab = TRANSFER(&self->net.b, NODE_B, &self->net.a);
+	self->net.ac = TRANSFER(&self->net.c, NODE_C, &self->net.a);
+	t_receiver_stop(_metadata, self);
+}
+
+FIXTURE_TEARDOWN(receiver)
+{
+	stall_deinit(&self->stall);
+	net_deinit(&self->net);
+}
+
+static int receiver_finish(FIXTURE_DATA(receiver) *self)
+{
+	int r;
+
+	if (done(&self->done))
+		return -EPROTO;
+	r = stall_resolve(&self->stall, self->content);
+	if (r)
+		return r;
+	pthread_join(self->thread, NULL);
+	return self->r;
+}
+
+/* What the stopped receiver has got. */
+static void t_expect_first(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(receiver) *self)
+{
+	const struct bus1_cmd_recv *cmd = self->cmd;
+
+	EXPECT_EQ(BUS1_MSG_DATA, cmd->msg.type);
+	EXPECT_EQ(NODE_B, cmd->msg.destination);
+	ASSERT_EQ(5, cmd->msg.n_bytes);
+	EXPECT_EQ(0, memcmp(slice_bytes(&self->net.b, cmd), "first", 5));
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, cmd->msg.offset));
+}
+
+TEST_F(receiver, stopped_delays_neither_senders_nor_poll)
+{
+	const __u64 both[] = { self->net.ab, self->net.ac };
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab,
+					   "more"));
+		EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.b.fd));
+		ASSERT_EQ(0, bus1_send_to(self->net.a.fd, both, 2, "all", 3,
+					  NULL, 0));
+		RECV_STR(&self->net.c, NODE_C, "all");
+		EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.b.fd));
+	}
+	ASSERT_EQ(0, receiver_finish(self));
+	t_expect_first(_metadata, self);
+	for (i = 0; i < 10; i++) {
+		RECV_STR(&self->net.b, NODE_B, "more");
+		RECV_STR(&self->net.b, NODE_B, "all");
+	}
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+}
+
+TEST_F(receiver, stopped_delays_nobody_who_destroys_or_disconnects)
+{
+	__u64 node = 0x300, cb, cc;
+
+	cb = TRANSFER(&self->net.c, node, &self->net.b);
+	ASSERT_EQ(0, bus1_node_destroy(self->net.c.fd, node));
+	RECV_DESTROY(&self->net.c, node);
+	ASSERT_EQ(0, bus1_disconnect(self->net.c.fd));
+	RECV_DESTROY(&self->net.a, self->net.ac);
+	/* Its own sends, transfers and releases go on. */
+	cc = TRANSFER(&self->net.b, 0x700, &self->net.a);
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, cc, "second"));
+	ASSERT_EQ(0, receiver_finish(self));
+	t_expect_first(_metadata, self);
+	RECV_DESTROY(&self->net.b, cb);
+	RECV_STR(&self->net.b, 0x700, "second");
+}
+
+TEST_F(receiver, stopped_makes_the_disconnect_of_its_peer_wait)
+{
+	pid_t pid;
+	int r;
+
+	pid = FORK();
+	if (!pid)
+		_exit(bus1_disconnect(self->net.b.fd) ? 1 : 0);
+	while (peer_poll(self->net.b.fd) != POLLHUP)
+		sched_yield();
+	EXPECT_EQ(-ESHUTDOWN, bus1_disconnect(self->net.b.fd));
+	/* Whoever sends to it is not held up, whatever it is told. */
+	r = bus1_send_str(self->net.a.fd, self->net.ab, "too late");
+	EXPECT_TRUE(!r || r == -EHOSTUNREACH);
+	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	ASSERT_EQ(0, receiver_finish(self));
+	WAIT(pid);
+	EXPECT_EQ(BUS1_MSG_DATA, self->cmd->msg.type);
+	EXPECT_EQ(POLLHUP, peer_poll(self->net.b.fd));
+	RECV_DESTROY(&self->net.a, self->net.ab);
+	EXPECT_IDLE(&self->net.b);
+}
+
+TEST_F(receiver, stopped_for_good_loses_no_message)
+{
+	struct bus1_cmd_recv r;
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "second"));
+	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
+	self->stall.page = MAP_FAILED;
+	close(self->stall.uffd);
+	self->stall.uffd = -1;
+	pthread_join(self->thread, NULL);
+	EXPECT_EQ(-EFAULT, self->r);
+	EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.b.fd));
+	EXPECT_EQ(-EFAULT, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV,
+				      bad_readonly(&(struct bus1_cmd_recv){
+					.max_offset = BUS1_OFFSET_INVALID },
+					sizeof(r))));
+	RECV_STR(&self->net.b, NODE_B, "first");
+	RECV_STR(&self->net.b, NODE_B, "second");
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+}
+
+/*
+ * Others
+ */
+
+FIXTURE(other) {
+	struct net net;
+	struct stall stall;
+	pthread_t thread;
+	__u8 content[PAGE];
+	int r;
+};
+
+FIXTURE_SETUP(other)
+{
+	int r;
+
+	self->net.a.fd = -1;
+	self->net.b.fd = -1;
+	self->net.c.fd = -1;
+	r = stall_init(&self->stall);
+	if (r == -ENOSYS)
+		SKIP(return, "this kernel has no userfaultfd");
+	ASSERT_EQ(0, r);
+	NET_INIT(&self->net);
+	pattern_fill(self->content, PAGE, 1);
+}
+
+FIXTURE_TEARDOWN(other)
+{
+	stall_deinit(&self->stall);
+	net_deinit(&self->net);
+}
+
+static int send_page(int fd, __u64 flags, const __u64 *dst, size_t n_dst,
+		     void *page)
+{
+	struct iovec vec = { page, PAGE };
+
+	return msg_send(fd, .flags = flags, .dst = dst, .n_dst = n_dst,
+			.vecs = &vec, .n_vecs = 1);
+}
+
+static void *seed_fn(void *arg)
+{
+	FIXTURE_DATA(other) *self = arg;
+
+	self->r = send_page(self->net.b.fd, BUS1_SEND_FLAG_SEED, NULL, 0,
+			    self->stall.page);
+	return NULL;
+}
+
+TEST_F(other, stopped_sender_of_a_seed_delays_no_message)
+{
+	struct bus1_cmd_recv r;
+
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, seed_fn, self));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+	EXPECT_EQ(-EAGAIN, bus1_recv(self->net.b.fd, BUS1_RECV_FLAG_SEED, &r));
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "on"));
+	RECV_STR(&self->net.b, NODE_B, "on");
+	ASSERT_EQ(0, stall_resolve(&self->stall, self->content));
+	pthread_join(self->thread, NULL);
+	ASSERT_EQ(0, self->r);
+	r = RECV_FLAGS(&self->net.b, BUS1_RECV_FLAG_SEED);
+	ASSERT_EQ(PAGE, r.msg.n_bytes);
+	EXPECT_TRUE(pattern_check(slice_bytes(&self->net.b, &r), PAGE, 1));
+}
+
+TEST_F(other, sender_killed_while_stopped_leaves_nothing)
+{
+	int ready = event_new(), i;
+	struct stall stall;
+	pid_t pid;
+
+	for (i = 0; i < 10; i++) {
+		pid = FORK();
+		if (!pid) {
+			/* Of its own, as memory is. */
+			const __u64 dst[] = { self->net.ab, self->net.ac };
+			pid_t parent = getpid();
+
+			ASSERT_EQ(0, stall_init(&stall));
+			if (!fork()) {
+				/* Has the file, so can see who stops there. */
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				if (getppid() == parent &&
+				    !stall_wait(&stall))
+					event_post(ready);
+				pause();
+			}
+			send_page(self->net.a.fd, 0, dst, 2, stall.page);
+			_exit(1);
+		}
+		event_wait(ready);
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(SIGKILL, wait_status(pid));
+		RECV_NONE(&self->net.b);
+		RECV_NONE(&self->net.c);
+		EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+		EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-bytes"));
+		EXPECT_EQ(0, bus1_fdinfo(self->net.c.fd, "bus1-bytes"));
+	}
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "alive"));
+	RECV_STR(&self->net.b, NODE_B, "alive");
+}
+
+TEST_HARNESS_MAIN
