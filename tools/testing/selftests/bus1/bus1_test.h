@@ -388,6 +388,26 @@ static inline void t_expect_idle(struct __test_metadata *_metadata, int fd,
  * Processes and privileges
  */
 
+/* Returns once the process or thread sleeps. */
+static inline void wait_asleep(pid_t tid)
+{
+	char path[64], line[512], *p;
+	FILE *file;
+
+	for (;;) {
+		snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+		file = fopen(path, "r");
+		if (file) {
+			p = fgets(line, sizeof(line), file);
+			fclose(file);
+			p = p ? strrchr(line, ')') : NULL;
+			if (p && (p[2] == 'S' || p[2] == 'D'))
+				return;
+		}
+		sched_yield();
+	}
+}
+
 /* Gives up every capability of this process, for good. */
 static inline int drop_capabilities(void)
 {

@@ -317,26 +317,17 @@ static void *receiver_run(void *arg)
 /* Returns once it sleeps. */
 static int receiver_start(struct receiver *w, int fd)
 {
-	char path[64], line[256], *p;
-	FILE *file;
 	pid_t tid;
 
 	*w = (struct receiver){ .fd = fd, .r = 1 };
 	if (pthread_create(&w->thread, NULL, receiver_run, w))
 		return -EAGAIN;
-	for (;;) {
-		tid = __atomic_load_n(&w->tid, __ATOMIC_SEQ_CST);
-		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-		file = tid ? fopen(path, "r") : NULL;
-		if (file) {
-			p = fgets(line, sizeof(line), file);
-			fclose(file);
-			p = p ? strrchr(line, ')') : NULL;
-			if (p && p[2] == 'S')
-				return 0;
-		}
+	do {
 		sched_yield();
-	}
+		tid = __atomic_load_n(&w->tid, __ATOMIC_SEQ_CST);
+	} while (!tid);
+	wait_asleep(tid);
+	return 0;
 }
 
 static void on_signal(int sig)
