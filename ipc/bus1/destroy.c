@@ -125,15 +125,19 @@ static void bus1_nodes_destroy_commit(struct bus1_handle **handles, size_t n,
 
 	/*
 	 * Before the seal, so that an owner who drops its last reference is
-	 * never told; after the stage, so that all that it receives meanwhile
-	 * comes before the destruction.
+	 * never told. What is staged for it stays until after the seal, so that
+	 * all that it receives meanwhile comes before the destruction.
 	 */
-	for (i = 0; release && i < n; ++i)
-		bus1_handle_drop(handles[i]);
+	for (i = 0; release && i < n; ++i) {
+		handles[i]->is_expired = bus1_handle_drop(handles[i]);
+		cond_resched();
+	}
 
 	bus1_destroy_seal(death);
 	for (i = 0; i < n; ++i) {
 		bus1_destroy_settle(handles[i]->node, death);
+		if (handles[i]->is_expired)
+			bus1_handle_retire(handles[i]);
 		cond_resched();
 	}
 }

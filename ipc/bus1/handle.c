@@ -110,11 +110,12 @@ static struct bus1_handle *bus1_handle_new(struct bus1_peer *holder,
 	handle->pins = 0;
 	handle->born = true;
 	handle->in_table = false;
+	handle->is_expired = false;
 	handle->charged = false;
 	handle->share = NULL;
 	INIT_LIST_HEAD(&handle->link);
+	handle->is_notified = false;
 	bus1_queue_entry_init(&handle->notify, BUS1_ENTRY_DESTROY);
-	handle->is_told = false;
 	return handle;
 }
 
@@ -256,8 +257,13 @@ static bool bus1_handle_expire_locked(struct bus1_handle *handle)
 	return true;
 }
 
-/* Undo all that a handle was part of, and drop the reference of the table. */
-static void bus1_handle_retire(struct bus1_handle *handle)
+/**
+ * bus1_handle_retire() - undo all that a handle was part of
+ * @handle: handle that has been taken off the table; drops the table's reference
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_handle_retire(struct bus1_handle *handle)
 {
 	struct bus1_peer *holder = handle->holder;
 	struct bus1_node *node = handle->node;
@@ -309,21 +315,24 @@ static bool bus1_handle_drop_locked(struct bus1_handle *handle, u64 n)
  * @handle: pinned handle
  *
  * Unlike bus1_handle_release() this does not ask whether it is the pinned one, and
- * leaves the handle in the table until it is unpinned.
+ * leaves it to the caller when to retire the handle.
  *
  * Context: Process context, without spinlocks.
+ * Return: True if that was the last one: the caller calls bus1_handle_retire().
  */
-void bus1_handle_drop(struct bus1_handle *handle)
+bool bus1_handle_drop(struct bus1_handle *handle)
 {
 	struct bus1_handle_table *table = &handle->holder->handles;
-	bool put;
+	bool put, expired;
 
 	spin_lock(&table->lock);
 	put = handle->user_refs && bus1_handle_drop_locked(handle, 1);
+	expired = bus1_handle_expire_locked(handle);
 	spin_unlock(&table->lock);
 
 	if (put)
 		bus1_node_put(handle->node);
+	return expired;
 }
 
 /* Add a user reference. The caller updates. */
@@ -396,6 +405,7 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 	struct bus1_handle_table *table = &peer->handles;
 	struct bus1_handle *handle, *new = NULL;
 	bool known;
+	int r = 0;
 
 	for (;;) {
 		spin_lock(&table->lock);
@@ -421,9 +431,14 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 			return -ENXIO;
 		if (!(flags & BUS1_PIN_CREATE))
 			return -EDQUOT;
+		/* Another command may have made it, with what this one needed */
+		if (r < 0)
+			return r;
 		new = bus1_handle_new_own(peer, id);
-		if (IS_ERR(new))
-			return PTR_ERR(new);
+		if (IS_ERR(new)) {
+			r = PTR_ERR(new);
+			new = NULL;
+		}
 	}
 
 	/* Another command was faster */
@@ -601,8 +616,8 @@ static struct bus1_handle *bus1_handle_import_find(struct bus1_peer *peer,
  * @late: whether it may be added though @death is sealed
  * @stamp: position of @death, if it is sealed
  *
- * Does nothing if it was staged before, and not dropped since, or if user space has
- * no reference: whoever is about to get one calls this again.
+ * Does nothing if it was staged before: a handle without user references has left
+ * the table, and who gets one again gets a new handle.
  *
  * Context: Any, with the lock of the node held.
  * Return: True if @death was sealed already.
@@ -618,8 +633,8 @@ bool bus1_handle_notify_locked(struct bus1_handle *handle,
 
 	spin_lock(&queue->lock);
 	sealed = bus1_tx_push(&death->tx, queue->floor, stamp);
-	if ((late || !sealed) && !handle->is_told &&
-	    handle->notify.state == BUS1_ENTRY_IDLE) {
+	if ((late || !sealed) && !handle->is_notified) {
+		handle->is_notified = true;
 		sealed = bus1_queue_stage_locked(queue, &handle->notify,
 						 &death->tx, stamp);
 		if (handle->notify.state != BUS1_ENTRY_IDLE)

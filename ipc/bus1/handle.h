@@ -46,13 +46,15 @@ struct bus1_share;
  * @pins: commands that use it as a source (holder->handles.lock)
  * @born: it was shown to user space; always true for remote ones
  *	(holder->handles.lock)
- * @in_table: it is in the table (holder->handles.lock)
+ * @in_table: it is in the table. One that is born is there exactly as long as
+ *	@live is not 0 (holder->handles.lock)
+ * @is_expired: NODES_DESTROY has to retire it (holder->destroy_mutex)
  * @charged: its cost is accounted for (holder->handles.lock)
  * @share: who its cost is charged to, NULL for the peer itself
  *	(holder->handles.lock)
  * @link: in node->holders or node->notified (node->lock)
+ * @is_notified: @notify has been used (node->lock)
  * @notify: NODE_DESTROY notification (holder->queue.lock)
- * @is_told: @notify was received (holder->queue.lock)
  */
 struct bus1_handle {
 	struct kref ref;
@@ -68,12 +70,13 @@ struct bus1_handle {
 	u64 pins;
 	bool born;
 	bool in_table;
+	bool is_expired;
 	bool charged;
 	struct bus1_share *share;
 
 	struct list_head link;
+	bool is_notified;
 	struct bus1_queue_entry notify;
-	bool is_told;
 };
 
 /**
@@ -118,7 +121,8 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 void bus1_handle_unpin(struct bus1_handle *handle);
 int bus1_handle_charge(struct bus1_handle *handle);
 void bus1_handle_commit_new(struct bus1_handle *handle);
-void bus1_handle_drop(struct bus1_handle *handle);
+bool bus1_handle_drop(struct bus1_handle *handle);
+void bus1_handle_retire(struct bus1_handle *handle);
 
 /* Handles as the result of a command */
 int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,

@@ -241,7 +241,8 @@ static void bus1_peer_flush(struct bus1_peer *peer, struct bus1_death *death)
 	bus1_tx_sealed(&death->tx, &stamp);
 	bus1_queue_flush(&peer->queue, &stamp, &drops);
 	bus1_peer_free_drops(&drops);
-	bus1_peer_wake(peer);
+	/* Whoever was woken up for an entry that was kept may have missed it */
+	wake_up_all(&peer->waitq);
 
 	bus1_message_release_all(peer);
 }

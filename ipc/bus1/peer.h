@@ -52,7 +52,7 @@ enum bus1_entry_type {
  *  recv_mutex      of a peer: one claimed entry at a time, and the seed. May be
  *                  held over a fault in memory of the receiving process. Only
  *                  commands of the same peer wait for it, and they do so
- *                  killably.
+ *                  killably; RECV interruptibly.
  *  handles.lock    of a peer: which handles there are, and their counts.
  *  node->lock      who holds handles to the node, and whether they were told of
  *                  its destruction.

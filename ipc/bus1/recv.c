@@ -330,7 +330,6 @@ int bus1_recv_commit(struct bus1_recv *recv)
 	} else {
 		handle = bus1_recv_handle(recv->entry);
 		spin_lock(&peer->queue.lock);
-		handle->is_told = true;
 		bus1_queue_done_locked(&peer->queue, recv->entry);
 		spin_unlock(&peer->queue.lock);
 		bus1_handle_unref(handle);
