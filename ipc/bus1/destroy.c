@@ -67,12 +67,9 @@ static void bus1_destroy_settle(struct bus1_node *node,
 	bus1_node_purge(node);
 }
 
-static u64 bus1_destroy_seal(struct bus1_death *death)
+static void bus1_destroy_seal(struct bus1_death *death)
 {
-	u64 ts = bus1_tx_seal(&death->tx);
-
-	bus1_clock_pass(ts);
-	return ts;
+	bus1_clock_pass(bus1_tx_seal(&death->tx));
 }
 
 /*

@@ -60,7 +60,7 @@ enum bus1_entry_type {
  *                  references.
  *
  * The latter three are spinlocks, held for a bounded time. handles.lock and
- * node->lock never nest with each other. The locks of budgets (user.c) and of
+ * node->lock never nest with each other. The locks of budgets (quota.c) and of
  * pools (util/pool.c) are taken with none of these held but the mutexes. No
  * lock is taken in interrupt context or in RCU callbacks, and nothing is
  * allocated, freed with a chance to sleep, or copied from or to user space with

@@ -224,15 +224,3 @@ struct bus1_user *bus1_user_unref(struct bus1_user *user)
 		bus1_user_free(user);
 	return NULL;
 }
-
-/**
- * bus1_user_uid() - the uid of a user
- * @user: the user
- *
- * Context: any.
- * Return: the uid.
- */
-kuid_t bus1_user_uid(const struct bus1_user *user)
-{
-	return user->uid;
-}

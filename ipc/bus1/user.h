@@ -76,7 +76,6 @@ void bus1_user_module_exit(void);
 struct bus1_user *bus1_user_ref_by_uid(kuid_t uid);
 struct bus1_user *bus1_user_ref(struct bus1_user *user);
 struct bus1_user *bus1_user_unref(struct bus1_user *user);
-kuid_t bus1_user_uid(const struct bus1_user *user);
 u32 bus1_user_limit(enum bus1_resource res);
 
 #endif /* __BUS1_USER_H */

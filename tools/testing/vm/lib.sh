@@ -13,7 +13,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../../.." && pwd)
 cache=${BUS1_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/bus1}
-work=$cache/work/$(printf '%s' "$top" | sha256sum | cut -c1-12)
+work=$cache/trees/$(printf '%s' "$top" | sha256sum | cut -c1-12)
 # shellcheck disable=SC2034 # for the scripts
 jobs=$(nproc)
 
