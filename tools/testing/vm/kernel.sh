@@ -4,7 +4,7 @@
 # kernel.sh NAME
 #
 # Unpack a kernel of the table `kernels`, its modules and its headers, without
-# installing them. Print the directory, in which there are
+# installing them, or build it. Print the directory, in which there are
 #	release			what uname -r will say
 #	boot/vmlinuz-*, lib/modules/*
 #	build			the directory to build modules in
@@ -36,14 +36,73 @@ unpack() {
 	echo "$release" >release
 }
 
+# The whole source of the kernel, once for all that are built of it.
+unpack_source() {
+	apt_download "$package=$version"
+	dpkg-deb --fsys-tarfile ./*.deb | tar -xO "./usr/src/$package.tar.xz" |
+		tar -xJ --strip-components=1
+	rm ./*.deb
+}
+
+build() {
+	local source=$1 config lost
+
+	need make gcc gcc-12 binutils libc6-dev bc bison flex libelf-dev libssl-dev \
+		kmod cpio xz-utils
+	mkdir build
+	make -C "$source" O="$PWD/build" -s tinyconfig || return
+	for config in $configs; do
+		cat "$here/configs/$config.config"
+	done >>build/.config
+	make -C build -s olddefconfig >/dev/null 2>&1 || return
+
+	# What was asked for may depend on something that is missing.
+	lost=$(for config in $configs; do cat "$here/configs/$config.config"; done |
+		grep -E '^(CONFIG_|# CONFIG_.* is not set)' |
+		while read -r line; do
+			case $line in
+			CONFIG_*) grep -qxF "$line" build/.config || echo "$line" ;;
+			*) ! grep -q "^${line:2:-11}=" build/.config || echo "$line" ;;
+			esac
+		done)
+	[ -z "$lost" ] || { echo "not in the configuration: $lost"; return 1; }
+
+	make -C build -s -j"$jobs" bzImage modules || return
+	make -C build -s INSTALL_MOD_PATH="$PWD" modules_install || return
+	mkdir boot
+	make -C build -s kernelrelease >release
+	mv build/arch/x86/boot/bzImage "boot/vmlinuz-$(cat release)"
+	# To build modules takes the headers and the tools, and no object.
+	rm -f build/vmlinux* build/.vmlinux* build/.tmp_vmlinux*
+	find build -path build/scripts -prune -o -path build/tools -prune -o \
+		\( -name '*.o' -o -name '*.a' -o -name '*.cmd' \) -type f -delete
+	find build/arch/x86/boot -name '*.bin*' -delete
+}
+
 name=${1:?}
-read -r series package < <(
-	awk -v name="$name" '$1 == name { print $2, $3 }' "$here/kernels"
+read -r series package configs < <(
+	awk -v name="$name" '$1 == name { $1 = ""; print }' "$here/kernels"
 ) || die "no kernel '$name', these are known:" \
 	"$(awk '/^[^#]/ { print $1 }' "$here/kernels" | xargs)"
 
 apt_lists "$package"
 version=$(apt_field "$package" Version)
+if [ -n "$configs" ]; then
+	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
+	# shellcheck disable=SC2086 # a list
+	key=$( (cd "$here/configs" && cat ${configs// /.config }.config) |
+		cat - <(declare -f build) <(gcc-12 --version) <(echo "$version") |
+		sha256sum | cut -c1-12)
+	dir=$cache/kernel/$name-$key
+	lock "$dir"
+	if [ ! -d "$dir" ]; then
+		say "unpacking $package $version"
+		source=$(cached "kernel-source/${version//:/%}" unpack_source)
+		say "building the kernel '$name' ($configs)"
+	fi
+	cached "kernel/$name-$key" build "${source:-}"
+	exit
+fi
 release=$(apt_field "$package" Depends |
 	sed -n 's/.*linux-image-\([^ ,]*\).*/\1/p')
 case $release in
