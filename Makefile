@@ -29,6 +29,9 @@ help:
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
+	@echo '  make check-debug    on a kernel that checks memory, locks, objects and leaks'
+	@echo '  make check-race     on a kernel that looks for data races'
+	@echo '  make check-rt       on a PREEMPT_RT kernel (all three: with T=..., too)'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -54,6 +57,16 @@ demo:
 
 check:
 	@$(VM)/check.sh "$(K)" $(T)
+
+# Sanitizers, built out of Debian's source when first asked for.
+check-debug:
+	@$(VM)/check.sh -l debug $(T)
+
+check-race:
+	@$(VM)/check.sh -l race $(T)
+
+check-rt:
+	@$(VM)/check.sh -l 6.12-rt $(T)
 
 check-static:
 	@$(VM)/static.sh $(K)
@@ -101,5 +114,5 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-static vm man install uninstall \
+.PHONY: help all modules demo check check-debug check-race check-rt check-static vm man install uninstall \
 	clean distclean

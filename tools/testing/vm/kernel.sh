@@ -67,16 +67,18 @@ build() {
 		done)
 	[ -z "$lost" ] || { echo "not in the configuration: $lost"; return 1; }
 
-	make -C build -s -j"$jobs" bzImage modules || return
+	make -C build -s -j"$jobs" bzImage modules >build.log 2>&1 || {
+		tail -n 50 build.log
+		return 1
+	}
 	make -C build -s INSTALL_MOD_PATH="$PWD" modules_install || return
 	mkdir boot
 	make -C build -s kernelrelease >release
 	mv build/arch/x86/boot/bzImage "boot/vmlinuz-$(cat release)"
 	# To build modules takes the headers and the tools, and no object.
 	rm -f build/vmlinux* build/.vmlinux* build/.tmp_vmlinux*
-	find build -path build/scripts -prune -o -path build/tools -prune -o \
-		\( -name '*.o' -o -name '*.a' -o -name '*.cmd' \) -type f -delete
-	find build/arch/x86/boot -name '*.bin*' -delete
+	find build \( -name '*.o' -o -name '*.a' -o -name '*.cmd' -o -name '*.bin' \) \
+		-type f -delete
 }
 
 name=${1:?}
