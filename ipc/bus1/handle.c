@@ -106,7 +106,7 @@ static struct bus1_handle *bus1_handle_new(struct bus1_peer *holder,
 	RB_CLEAR_NODE(&handle->rb_node);
 	handle->user_refs = 0;
 	handle->imports = 0;
-	handle->live = 0;
+	handle->live = false;
 	handle->pins = 0;
 	handle->born = true;
 	handle->in_table = false;
@@ -235,7 +235,7 @@ static void bus1_handle_insert_locked(struct bus1_handle_table *table,
 /* To be called when user_refs and imports were changed, in one go. */
 static void bus1_handle_update_locked(struct bus1_handle *handle)
 {
-	WRITE_ONCE(handle->live, handle->user_refs + handle->imports);
+	WRITE_ONCE(handle->live, handle->user_refs || handle->imports);
 }
 
 /*
@@ -489,6 +489,7 @@ int bus1_handle_charge(struct bus1_handle *handle)
 	bool surplus;
 	int r;
 
+	/* Once set it stays. Who misses that gives the surplus back below. */
 	if (READ_ONCE(handle->charged))
 		return 0;
 

@@ -502,7 +502,8 @@ static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 
 	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, seed,
 				      install_fds)) == -EAGAIN) {
-		if (seed || ctx->file->f_flags & O_NONBLOCK)
+		/* fcntl() may change it meanwhile: that is before or after this */
+		if (seed || data_race(ctx->file->f_flags) & O_NONBLOCK)
 			return -EAGAIN;
 		r = bus1_ioctl_recv_wait(ctx->peer);
 		if (r < 0)

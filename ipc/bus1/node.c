@@ -203,6 +203,10 @@ static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 {
 	lockdep_assert_held(&node->owner->queue.lock);
 
+	/*
+	 * Set under another lock. If this comes too early, the destruction has
+	 * yet to be staged in this queue, and comes after the release.
+	 */
 	if (READ_ONCE(node->death))
 		return false;
 	if (node->release.state == BUS1_ENTRY_CLAIMED) {

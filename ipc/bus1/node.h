@@ -51,7 +51,8 @@ struct bus1_death {
  * @destroy_link: in the list of nodes to destroy (owner->destroy_mutex)
  * @destroy_mark: the seed carries it: the flush that runs must keep it
  *	(owner->destroy_mutex)
- * @owner_gone: the owner has dropped its last user reference (set once)
+ * @owner_gone: the owner has dropped its last user reference (set once, under
+ *	owner->handles.lock; read without)
  * @queued: messages queued to the node (owner->queue.lock)
  * @release: NODE_RELEASE notification (owner->queue.lock)
  * @release_again: another one is due once the claimed @release is received

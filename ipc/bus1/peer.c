@@ -2,9 +2,11 @@
 #include <linux/atomic.h>
 #include <linux/err.h>
 #include <linux/kref.h>
+#include <linux/kstrtox.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
@@ -23,7 +25,27 @@
 #include "util/queue.h"
 
 static unsigned long long bus1_pool_size_max = BUS1_POOL_SIZE_MAX;
-module_param_named(pool_size_max, bus1_pool_size_max, ullong, 0644);
+
+/* Peers are opened meanwhile: what they read is one value or the other. */
+static int bus1_pool_size_max_set(const char *val, const struct kernel_param *kp)
+{
+	unsigned long long size;
+	int r;
+
+	r = kstrtoull(val, 0, &size);
+	if (r < 0)
+		return r;
+	WRITE_ONCE(*(unsigned long long *)kp->arg, size);
+	return 0;
+}
+
+static const struct kernel_param_ops bus1_pool_size_max_ops = {
+	.set = bus1_pool_size_max_set,
+	.get = param_get_ullong,
+};
+
+module_param_cb(pool_size_max, &bus1_pool_size_max_ops, &bus1_pool_size_max, 0644);
+__MODULE_PARM_TYPE(pool_size_max, "ullong");
 MODULE_PARM_DESC(pool_size_max,
 		 "Address space of a pool, in bytes, of peers opened from then on");
 

@@ -402,7 +402,10 @@ int bus1_pool_mmap(struct bus1_pool *pool, struct vm_area_struct *vma)
 
 	bus1_pool_ref(pool);
 
-	/* Host to all anonymous files, valid for longer than this module. */
+	/*
+	 * Host to all anonymous files, valid for longer than this module. Written
+	 * once for each mapping, always with the same value.
+	 */
 	WRITE_ONCE(pool->mapping.host, file_inode(file));
 	file->f_mapping = &pool->mapping;
 
