@@ -32,6 +32,7 @@ help:
 	@echo '  make check-debug    on a kernel that checks memory, locks, objects and leaks'
 	@echo '  make check-race     on a kernel that looks for data races'
 	@echo '  make check-rt       on a PREEMPT_RT kernel (all three: with T=..., too)'
+	@echo '  make check-litmus   barriers against the memory model of the kernel'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -70,6 +71,9 @@ check-rt:
 
 check-static:
 	@$(VM)/static.sh $(K)
+
+check-litmus:
+	@tools/verification/bus1/litmus/run.sh $(T)
 
 vm:
 	@$(VM)/shell.sh $(K)
@@ -114,5 +118,6 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-debug check-race check-rt check-static vm man install uninstall \
+.PHONY: help all modules demo check check-debug check-race check-rt check-static check-litmus \
+	vm man install uninstall \
 	clean distclean

@@ -86,6 +86,7 @@ bool bus1_handle_is_own(const struct bus1_handle *handle)
  */
 bool bus1_handle_is_stale(const struct bus1_handle *handle)
 {
+	/* [live:B] pairs with [live:A] in bus1_handle_import_find() */
 	return !READ_ONCE(handle->live);
 }
 
@@ -594,6 +595,11 @@ static struct bus1_handle *bus1_handle_import_find(struct bus1_peer *peer,
 				handle->id |= BUS1_HANDLE_FLAG_REMOTE;
 			bus1_handle_insert_locked(table, handle);
 		}
+		/*
+		 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is
+		 * alive before it joins the holders of the node, and can be
+		 * notified. node->lock orders it.
+		 */
 		if (handle) {
 			++handle->imports;
 			bus1_handle_update_locked(handle);

@@ -466,7 +466,7 @@ static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
 	int r;
 
 	add_wait_queue_exclusive(&peer->waitq, &wait);
-	/* Pairs with the barrier in bus1_peer_wake() */
+	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
 	smp_mb();
 	for (;;) {
 		r = -ESHUTDOWN;

@@ -45,7 +45,8 @@ struct bus1_death {
  *	under owner->queue.lock)
  * @lock: protects what is tagged with it
  * @death: the transaction that destroys it, or NULL; holds a reference (set
- *	once, under lock; read with acquire)
+ *	once, under lock and owner->destroy_mutex; read with acquire, or under
+ *	one of these)
  * @holders: handles, by link, that no notification is staged for yet (lock)
  * @notified: handles, by link, that have one (lock)
  * @destroy_link: in the list of nodes to destroy (owner->destroy_mutex)

@@ -173,9 +173,9 @@ void bus1_peer_unref(struct bus1_peer *peer)
 void bus1_peer_wake(struct bus1_peer *peer)
 {
 	/*
-	 * The barrier in here orders the entry, which was added before, against
-	 * the look at the wait queue. It pairs with the one that everybody who
-	 * waits has between adding itself and looking for an entry.
+	 * [wake:A] pairs with [wake:B] in bus1_fop_poll() and
+	 * bus1_ioctl_recv_wait(): the barrier in here comes between the clock,
+	 * which has passed the entry, and the look at the wait queue.
 	 */
 	if (wq_has_sleeper(&peer->waitq))
 		wake_up_interruptible_poll(&peer->waitq,
@@ -312,7 +312,7 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 	bus1_pool_trim(peer->pool);
 
 	/* It has happened: now everybody may know */
-	/* Pairs with smp_load_acquire() in bus1_peer_is_disconnected() */
+	/* [torn:A] pairs with [torn:B] in bus1_peer_is_disconnected() */
 	smp_store_release(&peer->is_torn_down, true);
 	wake_up_all(&peer->active.waitq);
 	wake_up_all(&peer->waitq);
@@ -357,7 +357,7 @@ void bus1_peer_release(struct bus1_peer *peer)
  */
 bool bus1_peer_is_disconnected(struct bus1_peer *peer)
 {
-	/* Pairs with smp_store_release() in bus1_peer_teardown() */
+	/* [torn:B] pairs with [torn:A] in bus1_peer_teardown() */
 	return smp_load_acquire(&peer->is_torn_down);
 }
 

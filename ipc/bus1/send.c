@@ -317,6 +317,10 @@ int bus1_send_copy(struct bus1_send *send, const struct iov_iter *iter)
 	size_t i;
 	int r;
 
+	/*
+	 * [payload:A] pairs with [payload:B] in bus1_queue_claim(): all of it is
+	 * there before an entry is.
+	 */
 	if (send->seed)
 		return bus1_send_copy_one(send->seed, iter);
 
