@@ -29,6 +29,9 @@ help:
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
+	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
+	@echo '                      make fuzz-replay: run programs that did again'
+	@echo '  make coverage       which lines of the module the tests reach'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -57,6 +60,18 @@ check:
 
 check-static:
 	@$(VM)/static.sh $(K)
+
+fuzz:
+	@$(VM)/fuzz.sh run $(K)
+
+fuzz-replay:
+	@$(VM)/fuzz.sh replay $(K)
+
+fuzz-distill:
+	@$(VM)/fuzz.sh distill $(K)
+
+coverage:
+	@$(VM)/coverage.sh $(K)
 
 vm:
 	@$(VM)/shell.sh $(K)
@@ -101,5 +116,5 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-static vm man install uninstall \
-	clean distclean
+.PHONY: help all modules demo check check-static fuzz fuzz-replay fuzz-distill \
+	coverage vm man install uninstall clean distclean
