@@ -342,11 +342,13 @@ static int call_open(struct thread *t, struct call *c)
 	if (flags == O_RDWR)
 		p->may_block = true;
 
-	syscall(SYS_setresuid, p->uid + uid, -1, -1);
+	if (uid)
+		syscall(SYS_setresuid, p->uid + uid, -1, -1);
 	fd = open("/dev/bus1", flags | O_CLOEXEC);
 	if (fd < 0)
 		e = errno;
-	syscall(SYS_setresuid, 0, -1, -1);
+	if (uid)
+		syscall(SYS_setresuid, p->uid, -1, -1);
 	if (fd >= 0)
 		put_slot(p, c->fixed[0], fd, NULL);
 	else if (e != ENOMEM && e != EMFILE && e != ENFILE && e != EINTR)
@@ -382,8 +384,10 @@ static int call_disconnect(struct call *c, struct slot *slot, int fd)
 	int r = do_ioctl(c, fd, BUS1_CMD_PEER_DISCONNECT, arg);
 
 	if (!r) {
-		slot->state->disconnected = true;
 		state_flushed(slot->state);
+	} else if (r == EINTR) {
+		/* It happens when the last command ends. */
+		slot->state->vague = true;
 	}
 	return r;
 }
@@ -895,14 +899,16 @@ static int call_mmap(struct call *c, struct slot *slot, int fd)
 	char *map, *none = NULL;
 
 	drop_map(slot);
-	/* Not with an old kernel's 46 bits of nothing to fill in. */
+	/* To fill in nothing takes long, too. */
 	if (kind & MAP_POPULATE && len > 1 << 24)
 		kind = MAP_SHARED;
-	map = mmap(NULL, len, prot, kind | MAP_32BIT | MAP_NORESERVE, fd,
+	if (len <= 1 << 24)
+		kind |= MAP_32BIT;
+	map = mmap(NULL, len, prot, kind | MAP_NORESERVE, fd,
 		   c->fixed[MMAP_KIND] == 9 ? 4096 : 0);
 	if (map == MAP_FAILED)
 		return errno;
-	if (prot & PROT_WRITE && kind != MAP_PRIVATE)
+	if (prot & PROT_WRITE)
 		finding("mmap: writable");
 	if (atomic_compare_exchange_strong(&slot->map, &none, map)) {
 		/* Where bytes cannot be read at their place they are not checked. */
@@ -950,7 +956,7 @@ static int call_madvise(struct call *c, struct slot *slot)
 	return result(madvise(map, len, advice[c->fixed[1] % ARRAY_SIZE(advice)]));
 }
 
-static int call_mprotect(struct call *c, struct slot *slot)
+static int call_mprotect(struct process *p, struct call *c, struct slot *slot)
 {
 	char *map = atomic_load(&slot->map);
 	int prot = c->fixed[1] & 1 ? PROT_READ : PROT_READ | PROT_WRITE, r;
@@ -958,7 +964,8 @@ static int call_mprotect(struct call *c, struct slot *slot)
 	if (!map)
 		return 0;
 	r = result(mprotect(map, 4096, prot));
-	/* It may be a private one, or gone. */
+	if (!r && prot & PROT_WRITE && !p->threaded)
+		finding("mprotect: writable");
 	return r;
 }
 
@@ -1237,7 +1244,7 @@ static int dispatch(struct thread *t, struct call *c)
 	case OP_MADVISE:
 		return call_madvise(c, slot);
 	case OP_MPROTECT:
-		return call_mprotect(c, slot);
+		return call_mprotect(p, c, slot);
 	case OP_TOUCH:
 		return call_touch(t, c, slot);
 	case OP_POLL:
@@ -1327,6 +1334,8 @@ static void thread_init(struct thread *t)
 {
 	self = t;
 	t->tid = syscall(SYS_gettid);
+	/* Each process is a user of its own: what that one has can be added up. */
+	syscall(SYS_setresuid, t->process->uid, -1, -1);
 	t->memory = map_memory(MEMORY_SIZE);
 	t->bump = t->memory;
 	t->fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);

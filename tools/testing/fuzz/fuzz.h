@@ -283,7 +283,6 @@ struct peer_state {
 	unsigned int n_ids;
 	unsigned int n_slices;
 	bool vague;			/* others may have changed it */
-	bool disconnected;
 	struct known_id ids[MAX_IDS];
 	struct known_slice slices[MAX_SLICES];
 };

@@ -355,35 +355,6 @@ static void print_status(uint64_t start)
 	print_locked(text);
 }
 
-static void print_box(unsigned int proc, FILE *f)
-{
-	unsigned int i;
-	struct box *box;
-
-	for (i = 0; i < N_BOXES; ++i) {
-		box = &shared->boxes[proc][i];
-		if (box->running)
-			prog_print(&box->prog, f);
-	}
-}
-
-/* A process that makes no progress: show where it is, and what it runs. */
-static void report_hang(unsigned int proc)
-{
-	char *text = NULL;
-	size_t size;
-	FILE *f;
-
-	atomic_fetch_add(&shared->findings, 1);
-	write_file("/proc/sysrq-trigger", "t");
-	f = open_memstream(&text, &size);
-	fprintf(f, "FINDING: process %u hangs\n", proc);
-	print_box(proc, f);
-	fclose(f);
-	print_locked(text);
-	free(text);
-}
-
 static void pause_and_check(void)
 {
 	uint64_t end = now_ms() + HANG_SECONDS * 1000;
@@ -404,6 +375,34 @@ static void set_pool_size(bool large)
 		   large ? "4294967296" : "262144");
 }
 
+static void print_box(unsigned int proc, FILE *f)
+{
+	unsigned int i;
+	struct box *box;
+
+	for (i = 0; i < N_BOXES; ++i) {
+		box = &shared->boxes[proc][i];
+		if (box->running)
+			prog_print(&box->prog, f);
+	}
+}
+
+/* What a process was running that does not answer any more. */
+static void report(unsigned int proc, const char *what, int how)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f;
+
+	atomic_fetch_add(&shared->findings, 1);
+	f = open_memstream(&text, &size);
+	fprintf(f, "FINDING: process %u %s (%#x)\n", proc, what, how);
+	print_box(proc, f);
+	fclose(f);
+	print_locked(text);
+	free(text);
+}
+
 static unsigned int reap(void)
 {
 	unsigned int i, alive = 0;
@@ -414,7 +413,7 @@ static unsigned int reap(void)
 			continue;
 		if (waitpid(pids[i], &status, WNOHANG) == pids[i]) {
 			if (!WIFEXITED(status) || WEXITSTATUS(status))
-				finding("process %u ended by %#x", i, status);
+				report(i, "ended", status);
 			pids[i] = 0;
 		} else {
 			++alive;
@@ -440,7 +439,9 @@ static void watch(uint64_t start, unsigned int seconds)
 				seen[i] = n;
 				since[i] = now_ms();
 			} else if (now_ms() - since[i] > HANG_SECONDS * 1000) {
-				report_hang(i);
+				/* The stacks are in the kernel's log. */
+				write_file("/proc/sysrq-trigger", "t");
+				report(i, "hangs", 0);
 				return;
 			}
 		}

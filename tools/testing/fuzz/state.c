@@ -23,7 +23,6 @@ void state_reset(struct process *p)
 		p->states[i].n_ids = 0;
 		p->states[i].n_slices = 0;
 		p->states[i].vague = false;
-		p->states[i].disconnected = false;
 	}
 	atomic_store(&p->n_states, 0);
 }
