@@ -14,7 +14,7 @@
  *	Load the module with each allocation failing in turn.
  *
  * bus1-fuzz check [FILE...]
- *	Only read the files.
+ *	Only read the files, and see whether what is written can be read.
  *
  * bus1-fuzz extract FILE
  *	Print what was running, and what ran before, from the memory of a machine.
@@ -647,6 +647,42 @@ static int extract(const char *path)
 	return !found;
 }
 
+/* What is written of a program is the program: or else no finding can be run again. */
+static int check_text(void)
+{
+	struct prog prog, other, copy;
+	struct rng r = { 1 };
+	unsigned int i, line;
+	char *a, *b;
+	size_t size;
+	FILE *f;
+
+	prog_generate(&other, &r);
+	for (i = 0; i < 5000; ++i) {
+		prog_generate(&prog, &r);
+		prog_mutate(&prog, &other, &r);
+		other = prog;
+		f = open_memstream(&a, &size);
+		prog_print(&prog, f);
+		fclose(f);
+		line = 0;
+		f = fmemopen(a, size, "r");
+		if (prog_parse(&copy, f, "generated", &line) != 1)
+			return 1;
+		fclose(f);
+		f = open_memstream(&b, &size);
+		prog_print(&copy, f);
+		fclose(f);
+		if (strcmp(a, b)) {
+			fprintf(stderr, "written:\n%sread:\n%s", a, b);
+			return 1;
+		}
+		free(a);
+		free(b);
+	}
+	return 0;
+}
+
 static int usage(void)
 {
 	fprintf(stderr, "usage: bus1-fuzz run|replay|distill|load|check|extract ...\n");
@@ -668,7 +704,7 @@ int main(int argc, char **argv)
 	if (!strcmp(mode, "load") && argc == 3)
 		return load_module(argv[2]);
 	if (!strcmp(mode, "check"))
-		return !load_files(argv + 2);
+		return !load_files(argv + 2) || check_text();
 	if (!strcmp(mode, "distill"))
 		return load_files(argv + 2) ? distill() : 1;
 	if (!strcmp(mode, "replay") && argc >= 3) {
