@@ -33,6 +33,9 @@ help:
 	@echo '  make check-race     on a kernel that looks for data races'
 	@echo '  make check-rt       on a PREEMPT_RT kernel (all three: with T=..., too)'
 	@echo '  make check-litmus   barriers against the memory model of the kernel'
+	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
+	@echo '                      make fuzz-replay: run programs that did again'
+	@echo '  make coverage       which lines of the module the tests reach'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -74,6 +77,18 @@ check-static:
 
 check-litmus:
 	@tools/verification/bus1/litmus/run.sh $(T)
+
+fuzz:
+	@$(VM)/fuzz.sh run $(K)
+
+fuzz-replay:
+	@$(VM)/fuzz.sh replay $(K)
+
+fuzz-distill:
+	@$(VM)/fuzz.sh distill $(K)
+
+coverage:
+	@$(VM)/coverage.sh $(K)
 
 vm:
 	@$(VM)/shell.sh $(K)
@@ -118,6 +133,6 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-debug check-race check-rt check-static check-litmus \
-	vm man install uninstall \
-	clean distclean
+.PHONY: help all modules demo check check-debug check-race check-rt \
+	check-static check-litmus fuzz fuzz-replay fuzz-distill coverage vm man \
+	install uninstall clean distclean

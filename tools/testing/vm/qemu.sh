@@ -7,6 +7,8 @@
 # again. The second serial port is stdin and stdout here (or BUS1_PORT), the kernel's log
 # becomes DIRECTORY/console and the verdict DIRECTORY/verdict.
 #
+# BUS1_QEMU adds options of QEMU.
+#
 # BUS1_ACCEL=tcg or =kvm, or else KVM is used where a guest is seen to finish:
 # on some hosts there is a /dev/kvm in which guests hang.
 
@@ -24,12 +26,13 @@ boot() {
 
 	shift 3
 	rm -f "$dir/console" "$dir/verdict"
+	# shellcheck disable=SC2086 # a list
 	timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -machine q35 "$@" \
 		-smp 2 -m "$memory" -nodefaults -no-user-config -display none \
 		-no-reboot -kernel "$kernel/boot/vmlinuz-$release" \
 		-initrd "$image" -append "$append" \
 		-serial "file:$dir/console" -serial "$port" \
-		-serial "file:$dir/verdict"
+		-serial "file:$dir/verdict" ${BUS1_QEMU:-}
 }
 
 # Is there a KVM that can be used? Found out once per boot of this machine.
