@@ -16,6 +16,7 @@
 
 #define WORLD_PEERS	18
 #define WORLD_FILES	6
+#define WORLD_PIPES	3
 #define WORLD_IDS	192
 #define WORLD_OBJECTS	12
 
@@ -83,7 +84,10 @@ struct world {
 	int n;
 	/* p[0]'s handle of the first node of each */
 	__u64 to[WORLD_PEERS];
-	int pipe_r[WORLD_FILES], pipe_w[WORLD_FILES];
+	int pipe_r[WORLD_PIPES], pipe_w[WORLD_PIPES];
+	int files[WORLD_FILES];
+	/* fdinfo of each peer */
+	int info[WORLD_PEERS];
 
 	/* IDs that each has seen, in that order */
 	__u64 ids[WORLD_PEERS][WORLD_IDS];
@@ -110,10 +114,10 @@ struct world {
 };
 
 /*
- * The memory that system calls are given. Each object lies around the middle of an
- * arena, of which one half can be taken away.
+ * The memory that system calls are given: one arena for each object, in the midst
+ * of memory that cannot be accessed.
  */
-#define ARENA_HALF	(8 * PAGE)
+#define ARENA_SIZE	(8 * PAGE)
 
 static __u8 *arenas[WORLD_OBJECTS];
 
@@ -123,10 +127,13 @@ static inline void arenas_init(void)
 	int i;
 
 	for (i = 0; i < WORLD_OBJECTS; i++) {
-		p = mmap(NULL, 2 * ARENA_HALF, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		p = mmap(NULL, 3 * ARENA_SIZE, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		MUST(p == MAP_FAILED ? -errno : 0);
-		arenas[i] = p;
+		arenas[i] = p + ARENA_SIZE;
+		MUST(mprotect(arenas[i], ARENA_SIZE, PROT_READ | PROT_WRITE) ?
+		     -errno : 0);
+		memset(arenas[i], 0, ARENA_SIZE);
 	}
 }
 
@@ -140,35 +147,45 @@ static inline void *user(struct world *w, const void *data, size_t size,
 			 enum object_mode mode)
 {
 	int i = w->n_objects++;
-	__u8 *edge, *p;
+	size_t at = w->fault.offset;
+	__u8 *arena, *p;
 
-	MUST(i < WORLD_OBJECTS ? 0 : -ENOSPC);
-	edge = arenas[i] + ARENA_HALF;
-	p = edge - align8(size);
-	if (fault_is_cut(&w->fault) && w->fault.object == i) {
-		p = edge - w->fault.offset;
-		w->fault.hit = true;
-	}
-	if (size)
-		memcpy(p, data, size);
+	MUST(i < WORLD_OBJECTS && size <= ARENA_SIZE ? 0 : -ENOSPC);
+	arena = arenas[i];
+	p = arena + ARENA_SIZE - align8(size);
 	w->objects[i] = (struct object){ p, size, mode };
-	if (!w->fault.hit || w->fault.object != i || w->fault.kind == FAULT_NTH)
+	if (!fault_is_cut(&w->fault) || w->fault.object != i) {
+		if (size)
+			memcpy(p, data, size);
 		return p;
+	}
 
+	w->fault.hit = true;
 	switch (w->fault.kind) {
 	case FAULT_TAIL:
-		mprotect(edge, ARENA_HALF, PROT_NONE);
+		p = arena + ARENA_SIZE - at;
+		memcpy(p, data, at);
 		break;
 	case FAULT_HEAD:
-		mprotect(arenas[i], ARENA_HALF, PROT_NONE);
-		break;
-	case FAULT_READONLY:
-		mprotect(edge, ARENA_HALF, PROT_READ);
+		p = arena - at;
+		memcpy(arena, data + at, size - at);
 		break;
 	default:
+		p = arena + ARENA_SIZE / 2 - at;
+		memcpy(p, data, size);
+		MUST(mprotect(arena + ARENA_SIZE / 2, ARENA_SIZE / 2,
+			      PROT_READ) ? -errno : 0);
 		break;
 	}
 	return p;
+}
+
+/* What the call has made of it, if that can be read. */
+static inline void user_back(const struct world *w, void *data, const void *p,
+			     size_t size)
+{
+	if (w->fault.kind != FAULT_TAIL && w->fault.kind != FAULT_HEAD)
+		memcpy(data, p, size);
 }
 
 #define user_in(_w, _data, _n) user(_w, _data, _n, OBJECT_IN)
@@ -205,7 +222,6 @@ static inline void fault_end(struct world *w)
 	struct rlimit limit;
 	char text[16] = "";
 	ssize_t n;
-	int i;
 
 	if (w->fault.kind == FAULT_LIMIT) {
 		MUST(getrlimit(RLIMIT_NOFILE, &limit) ? -errno : 0);
@@ -217,9 +233,8 @@ static inline void fault_end(struct world *w)
 		w->fault.hit = n > 0 && !atoi(text);
 		while (write(w->nth_fd, "0", 1) != 1)
 			MUST(errno == EFAULT ? 0 : -errno);
-	} else if (fault_is_cut(&w->fault) && w->fault.hit) {
-		i = w->fault.object;
-		MUST(mprotect(arenas[i], 2 * ARENA_HALF,
+	} else if (w->fault.kind == FAULT_READONLY && w->fault.hit) {
+		MUST(mprotect(arenas[w->fault.object], ARENA_SIZE,
 			      PROT_READ | PROT_WRITE) ? -errno : 0);
 	}
 }
@@ -301,7 +316,7 @@ static inline void tell_file(struct world *w, int fd)
 		tell(w, " %s", strerror(errno));
 	if (!(fcntl(fd, F_GETFD) & FD_CLOEXEC))
 		tell(w, " inherited");
-	for (k = 0; k < WORLD_FILES; k++)
+	for (k = 0; k < WORLD_PIPES; k++)
 		if (!pipe_open(w->pipe_r[k]) && read(w->pipe_r[k], &c, 1) == 1)
 			tell(w, " %d", k);
 	close(fd);
@@ -343,11 +358,23 @@ static inline void tell_queue(struct world *w, int i)
 		tell(w, "%d: recv %s\n", i, strerror(-error));
 }
 
+static inline size_t world_info(const struct world *w, int i, char *text,
+				size_t size)
+{
+	ssize_t n = 0;
+
+	if (w->info[i] >= 0)
+		n = pread(w->info[i], text, size - 1, 0);
+	MUST(n < 0 ? -errno : 0);
+	text[n] = 0;
+	return n;
+}
+
 static inline void tell_fdinfo(struct world *w, int i)
 {
 	char text[4096], *line, *save;
 
-	fdinfo_text(w->p[i].fd, text, sizeof(text));
+	world_info(w, i, text, sizeof(text));
 	for (line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save))
 		if (strncmp(line, "bus1-peer:", 10) && strncmp(line, "pos:", 4))
@@ -421,11 +448,15 @@ static inline uid_t world_uid(int i)
 	return i ? i % 2 ? UID_A : UID_B : 0;
 }
 
-static inline void world_add_peer(struct world *w, int i)
+static inline void world_adopt(struct world *w, int i, int fd)
 {
 	struct peer *p = &w->p[i];
+	char path[64];
 
-	p->fd = MUST(bus1_open_as(world_uid(i), O_NONBLOCK));
+	p->fd = fd;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", p->fd);
+	w->info[i] = open(path, O_RDONLY | O_CLOEXEC);
+	MUST(w->info[i] < 0 ? -errno : 0);
 	p->pool = mmap(NULL, POOL_SIZE, PROT_READ, MAP_SHARED, p->fd, 0);
 	MUST((void *)p->pool == MAP_FAILED ? -errno : 0);
 }
@@ -456,18 +487,23 @@ static inline void world_init(struct world *w, int n, int nth_fd)
 	w->skipped = -1;
 	w->epoll_fd = -1;
 	w->map = MAP_FAILED;
-	for (i = 0; i < WORLD_PEERS; i++)
+	for (i = 0; i < WORLD_PEERS; i++) {
 		w->p[i].fd = -1;
+		w->info[i] = -1;
+	}
 	for (i = 0; i < n; i++)
-		world_add_peer(w, i);
+		world_adopt(w, i,
+			    MUST(bus1_open_as(world_uid(i), O_NONBLOCK)));
 	for (i = 0; i < n; i++)
 		if (i)
 			world_transfer(w, i, WORLD_NODE(0), 0, &w->to[i]);
-	for (i = 0; i < WORLD_FILES; i++) {
+	for (i = 0; i < WORLD_PIPES; i++) {
 		MUST(pipe2(fds, O_CLOEXEC) ? -errno : 0);
 		w->pipe_r[i] = fds[0];
 		w->pipe_w[i] = fds[1];
 	}
+	for (i = 0; i < WORLD_FILES; i++)
+		w->files[i] = w->pipe_w[i % WORLD_PIPES];
 }
 
 /* Nobody may have the files any more that this process has closed. */
@@ -475,15 +511,18 @@ static inline void world_deinit(struct world *w)
 {
 	int i;
 
-	for (i = 0; i < WORLD_PEERS; i++)
+	for (i = 0; i < WORLD_PEERS; i++) {
 		peer_close(&w->p[i]);
+		if (w->info[i] >= 0)
+			close(w->info[i]);
+	}
 	if (w->epoll_fd >= 0)
 		close(w->epoll_fd);
 	if (w->map != MAP_FAILED)
 		munmap(w->map, POOL_SIZE);
 	while (w->n_fillers)
 		close(w->fillers[--w->n_fillers]);
-	for (i = 0; i < WORLD_FILES; i++) {
+	for (i = 0; i < WORLD_PIPES; i++) {
 		close(w->pipe_w[i]);
 		MUST(pipe_wait_eof(w->pipe_r[i]) ? 0 : -EPIPE);
 		close(w->pipe_r[i]);
@@ -493,16 +532,19 @@ static inline void world_deinit(struct world *w)
 /* What can be seen without changing it. */
 static inline void world_state(const struct world *w, char *text)
 {
+	struct pollfd polls[WORLD_PEERS];
 	size_t n = 0;
 	int i;
 
-	for (i = 0; i < WORLD_PEERS; i++) {
-		if (w->p[i].fd < 0)
-			continue;
-		fdinfo_text(w->p[i].fd, text + n, TEXT_SIZE - n - 64);
-		n += strlen(text + n);
-		n += sprintf(text + n, "%d: poll %#x\n", i,
-			     peer_poll(w->p[i].fd));
+	for (i = 0; i < w->n; i++)
+		polls[i] = (struct pollfd){
+			.fd = w->p[i].fd, .events = POLLIN | POLLOUT,
+		};
+	MUST(poll(polls, w->n, 0) < 0 ? -errno : 0);
+	for (i = 0; i < w->n; i++) {
+		if (w->p[i].fd >= 0)
+			n += world_info(w, i, text + n, TEXT_SIZE - n - 64);
+		n += sprintf(text + n, "%d: poll %#x\n", i, polls[i].revents);
 		MUST(n < TEXT_SIZE - 4096 ? 0 : -ENOSPC);
 	}
 	sprintf(text + n, "next descriptor %d\n", next_fd());

@@ -38,7 +38,7 @@ struct scenario {
  * Building blocks
  */
 
-static __u8 payload[8 * PAGE];
+static __u8 payload[6 * PAGE];
 
 /* IDs of p[0] that are not in use before a message names them. */
 #define FRESH(_i)	(0x10000ULL + 0x10 * (_i))
@@ -102,7 +102,7 @@ static int send_mail(struct world *w, int from, const struct mail *m)
 	cmd.ptr_vecs = ptr(user_in(w, vecs, m->n_vecs * sizeof(*vecs)));
 	cmd.ptr_handles = ptr(user_in(w, m->handles,
 				      m->n_handles * sizeof(__u64)));
-	cmd.ptr_fds = ptr(user_in(w, w->pipe_w, m->n_fds * sizeof(int)));
+	cmd.ptr_fds = ptr(user_in(w, w->files, m->n_fds * sizeof(int)));
 	if (m->errors) {
 		at = w->n_objects;
 		cmd.ptr_errors = ptr(user(w, errors,
@@ -132,7 +132,7 @@ static int recv_faulty(struct world *w, int i, __u64 flags)
 	w->n_objects = 0;
 	arg = user_inout(w, &recv, sizeof(recv));
 	r = faulty_ioctl(w, i, BUS1_CMD_RECV, arg);
-	memcpy(&recv, arg, sizeof(recv));
+	user_back(w, &recv, arg, sizeof(recv));
 	if (!r)
 		tell_message(w, i, &recv);
 	else if (!fault_is_cut(&w->fault) && !bus1_recv_untouched(&recv))
@@ -160,7 +160,7 @@ static int transfer_faulty(struct world *w, int from, __u64 id, int to)
 	w->n_objects = 0;
 	arg = user_inout(w, &cmd, sizeof(cmd));
 	r = faulty_ioctl(w, from, BUS1_CMD_HANDLE_TRANSFER, arg);
-	memcpy(&cmd, arg, sizeof(cmd));
+	user_back(w, &cmd, arg, sizeof(cmd));
 	if (r && cmd.dst_handle != BUS1_HANDLE_INVALID)
 		return -EPROTO;
 	if (!r) {
@@ -415,8 +415,7 @@ static int run_open_as(struct world *w, uid_t uid)
 	if (fd < 0)
 		return fd;
 	/* It is closed with the rest. */
-	w->p[w->n].fd = fd;
-	tell_fdinfo(w, w->n);
+	world_adopt(w, w->n++, fd);
 	return 0;
 }
 
@@ -441,7 +440,7 @@ static int run_query(struct world *w)
 	w->n_objects = 0;
 	arg = user_inout(w, &query, sizeof(query));
 	r = faulty_ioctl(w, 1, BUS1_CMD_PEER_QUERY, arg);
-	memcpy(&query, arg, sizeof(query));
+	user_back(w, &query, arg, sizeof(query));
 	if (!r)
 		tell(w, "limits %u %u %u %u flags %llu\n", query.max_slices,
 		     query.max_handles, query.max_inflight_bytes,
@@ -707,7 +706,7 @@ static int run_poll(struct world *w)
 	w->n_objects = 0;
 	arg = user_inout(w, polls, w->n * sizeof(*polls));
 	r = FAULTY(w, poll(arg, w->n, 0));
-	memcpy(polls, arg, w->n * sizeof(*polls));
+	user_back(w, polls, arg, w->n * sizeof(*polls));
 	for (i = 0; r >= 0 && i < w->n; i++)
 		tell(w, "%d: revents %#x\n", i, polls[i].revents);
 	return r < 0 ? r : 0;

@@ -600,7 +600,7 @@ static bool cut_object(ME *self, const struct scenario *s, int i,
 			good = cut_at(self, s, fault);
 		fault.kind = FAULT_HEAD;
 		fault.offset = at + 1;
-		if (good)
+		if (good && at % 4 == 3)
 			good = cut_at(self, s, fault);
 	}
 	return good;
