@@ -6,6 +6,8 @@
  *
  *	load FILE		load a module
  *	try FILE		load a module, it is all right if that fails
+ *	kunit			print the results of unit tests, which ran when the module
+ *				was loaded; it is a failure if there are none
  *	env NAME VALUE		set a variable for the programs that follow
  *	test SECONDS NAME PATH [ARGUMENT...]
  *				run a test program
@@ -21,6 +23,7 @@
  * After each program everything is killed that it left running. As the first
  * process it inherits all orphans, so what can't be reaped then is stuck.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -42,6 +45,7 @@
 #include <unistd.h>
 
 #define MODULE		"bus1"
+#define KUNIT_RESULTS	"/sys/kernel/debug/kunit"
 #define REAP_MS		30000	/* until a killed process must be gone */
 #define SETTLE_MS	30000	/* until what is freed late must be free */
 #define MEMORY_SLACK_KB	(16 * 1024)
@@ -333,6 +337,46 @@ static void run(const char *kind, const char *name, int seconds, char **argv)
 		say(output, "@end %s exit %d\n", name, WEXITSTATUS(status));
 }
 
+/*
+ * Print the cases of a suite as if it were a program. They are indented: what is
+ * not is about the suite as a whole, and what is more belongs to a case.
+ */
+static void kunit_suite(const char *suite)
+{
+	const char *name = suite + strlen(MODULE "_");
+	char path[512], line[1024];
+	FILE *f;
+
+	say(output, "@begin kunit/%s\n", name);
+	snprintf(path, sizeof(path), KUNIT_RESULTS "/%s/results", suite);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "    ", 4))
+			say(output, "%s", line + 4);
+	}
+	if (f)
+		fclose(f);
+	say(output, "@end kunit/%s exit 0\n", name);
+}
+
+static void kunit(void)
+{
+	struct dirent **suites = NULL;
+	int i, n, n_suites = 0;
+
+	n = scandir(KUNIT_RESULTS, &suites, NULL, alphasort);
+	for (i = 0; i < n; ++i) {
+		if (!strncmp(suites[i]->d_name, MODULE "_", strlen(MODULE "_"))) {
+			kunit_suite(suites[i]->d_name);
+			++n_suites;
+		}
+		free(suites[i]);
+	}
+	free(suites);
+	say(verdict, "step kunit %s %d suites\n", n_suites ? "ok" : "fail",
+	    n_suites);
+}
+
 static void shell(void)
 {
 	char *argv[] = { "/bin/sh", "-l", NULL };
@@ -506,6 +550,8 @@ static void do_line(char *line)
 			say(verdict, "step load ok\n");
 	} else if (!strcmp(argv[0], "try") && n == 2) {
 		load(argv[1]);
+	} else if (!strcmp(argv[0], "kunit") && n == 1) {
+		kunit();
 	} else if (!strcmp(argv[0], "env") && n == 3) {
 		setenv(argv[1], argv[2], 1);
 	} else if (!strcmp(argv[0], "test") && n >= 4) {
@@ -547,6 +593,7 @@ int main(void)
 	tcdrain(output);
 	tcdrain(verdict);
 	sync();
-	reboot(RB_POWER_OFF);
+	/* QEMU takes it for its end, and it works where there is no ACPI. */
+	reboot(RB_AUTOBOOT);
 	return 1;
 }
