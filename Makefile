@@ -28,6 +28,7 @@ help:
 	@echo '                      K=6.1 names the kernel, K="6.1 6.12" several'
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
+	@echo '  make check-kunit    the unit tests alone, on the debug kernel'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
 	@echo '  make check-debug    on a kernel that checks memory, locks, objects and leaks'
 	@echo '  make check-race     on a kernel that looks for data races'
@@ -71,6 +72,9 @@ check-race:
 
 check-rt:
 	@$(VM)/check.sh -l 6.12-rt $(T)
+
+check-kunit:
+	@$(VM)/check.sh "$(or $(K),debug)" $(or $(T),kunit)
 
 check-static:
 	@$(VM)/static.sh $(K)
@@ -134,5 +138,5 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-race check-rt \
-	check-static check-litmus fuzz fuzz-replay fuzz-distill coverage vm man \
-	install uninstall clean distclean
+	check-kunit check-static check-litmus fuzz fuzz-replay fuzz-distill coverage \
+	vm man install uninstall clean distclean
