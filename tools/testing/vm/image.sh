@@ -11,7 +11,7 @@
 
 name=${1:?} image=${2:?} plan=${3:?}
 shift 3
-modules=(fuse)
+modules=(fuse binder_linux)
 
 need busybox-static cpio gcc libc6-dev kmod xz-utils
 kernel=$("$here/kernel.sh" "$name")
@@ -39,8 +39,8 @@ printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 
 # In the order in which they have to be loaded.
 for module in "${modules[@]}"; do
-	/sbin/modprobe -S "$release" -d "$kernel" --show-depends "$module" 2>/dev/null |
-		sed -n 's/^insmod //p' | xargs
+	{ /sbin/modprobe -S "$release" -d "$kernel" --show-depends "$module" 2>/dev/null ||
+		true; } | sed -n 's/^insmod //p' | xargs
 done | tr ' ' '\n' | awk 'NF && !seen[$0]++' |
 	while read -r file; do
 		to=$root/modules/$(basename "${file%.xz}")
