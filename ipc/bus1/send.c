@@ -424,8 +424,10 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 	struct bus1_handle *handle;
 	size_t i;
 
-	for (i = 0; i < send->n_dests; ++i)
+	for (i = 0; i < send->n_dests; ++i) {
 		bus1_handle_commit_new(send->dests[i].handle);
+		cond_resched();
+	}
 	for (i = 0; i < send->n_handles; ++i) {
 		cond_resched();
 		handle = send->handles[i];
