@@ -28,6 +28,7 @@ help:
 	@echo '                      K=6.1 names the kernel, K="6.1 6.12" several'
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
+	@echo '  make check-mutants  see that the tests catch a protocol that is broken on purpose'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
@@ -54,6 +55,9 @@ demo:
 
 check:
 	@$(VM)/check.sh "$(K)" $(T)
+
+check-mutants:
+	@$(VM)/mutants.sh "$(K)" $(T)
 
 check-static:
 	@$(VM)/static.sh $(K)
@@ -101,5 +105,5 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-static vm man install uninstall \
+.PHONY: help all modules demo check check-mutants check-static vm man install uninstall \
 	clean distclean
