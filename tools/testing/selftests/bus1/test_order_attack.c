@@ -13,9 +13,9 @@
 
 /* One after the other, so that the history of these is checked at once. */
 #define ROUNDS		100
-#define BATCHES		8
+#define BATCHES		6
 #define SLOW		64	/* nodes that make a multicast slow */
-#define SLOW_HOLDERS	8	/* peers that make a destruction slow */
+#define SLOW_HOLDERS	6	/* peers that make a destruction slow */
 #define NODE_BASE	0x100000ULL
 
 /* A node to be destroyed: of two, the second, in this round. */
@@ -48,13 +48,15 @@ FIXTURE(attack) {
 	bool stop;
 	__u64 seed;
 	int to_x[2], from_x[2];
-	pthread_t m_thread, x_thread;
+	int kick, over;
+	pthread_t m_thread, x_thread, kick_thread;
 };
 
 FIXTURE_VARIANT(attack) {
 	enum what what;
 	bool pipe;	/* X is another thread, told by a pipe */
 	bool backwards;	/* what M does is staged at E first */
+	bool preempt;	/* S takes the CPU away from M */
 };
 
 FIXTURE_VARIANT_ADD(attack, multicast) {
@@ -69,6 +71,16 @@ FIXTURE_VARIANT_ADD(attack, multicast_backwards) {
 FIXTURE_VARIANT_ADD(attack, multicast_pipe) {
 	.what = MULTICAST,
 	.pipe = true,
+};
+
+FIXTURE_VARIANT_ADD(attack, multicast_preempted) {
+	.what = MULTICAST,
+	.preempt = true,
+};
+
+FIXTURE_VARIANT_ADD(attack, destroy_preempted) {
+	.what = DESTROY,
+	.preempt = true,
 };
 
 FIXTURE_VARIANT_ADD(attack, destroy) {
@@ -92,7 +104,7 @@ FIXTURE_SETUP(attack)
 {
 	int i, j;
 
-	self->order = order_new(N_RECEIVERS, 16 * ROUNDS, ROUNDS);
+	self->order = order_new(N_RECEIVERS, 24 * ROUNDS, ROUNDS);
 	ASSERT_NE(NULL, self->order);
 	for (i = 0; i < N_RECEIVERS; i++)
 		PEER_OPEN(&self->receivers[i]);
@@ -117,6 +129,8 @@ FIXTURE_SETUP(attack)
 			self->m_dests[j][i + 1] =
 				TRANSFER(&self->slow, 8 * i, &self->m);
 	self->seed = 1;
+	self->kick = event_new();
+	self->over = event_new();
 	ASSERT_EQ(0, pipe(self->to_x));
 	ASSERT_EQ(0, pipe(self->from_x));
 }
@@ -203,6 +217,26 @@ static void *m_thread(void *arg)
 		while (!bus1_recv(self->slow.fd, 0, &recv))
 			bus1_slice_release(self->slow.fd, recv.msg.offset);
 		__atomic_store_n(&self->ready, round, __ATOMIC_RELEASE);
+		if (attack->variant->preempt)
+			event_post(self->over);
+	}
+}
+
+/* Wakes up S, from another CPU, at a random moment of what M does. */
+static void *kick_thread(void *arg)
+{
+	FIXTURE_DATA(attack) *self = ((struct attack *)arg)->self;
+	__u64 seed = 2;
+	__u32 round;
+
+	order_pin(0);
+	for (round = 1;; round++) {
+		while (__atomic_load_n(&self->go, __ATOMIC_ACQUIRE) < round)
+			sched_yield();
+		if (self->stop)
+			return NULL;
+		order_spin(&seed, 1 << (8 + round % 8));
+		event_post(self->kick);
 	}
 }
 
@@ -408,9 +442,12 @@ static void attack_random(struct attack *attack)
 static void attack_ask(struct attack *attack)
 {
 	FIXTURE_DATA(attack) *self = attack->self;
+	int i;
 
-	while (!attack_probe(attack))
-		;
+	/* If M has no CPU to go on, it will not be so. */
+	for (i = 0; !attack_probe(attack); i++)
+		if (attack->variant->preempt && i == 10)
+			return;
 	attack_send(self, self->s.fd, self->s_dests, TO_D, false);
 	attack_to_e(attack, false);
 }
@@ -535,6 +572,39 @@ static void attack_finish(FIXTURE_DATA(attack) *self, enum what what)
 		attack_recv_all(o, self->m.fd, 2);
 }
 
+/* Waits until M is somewhere in the middle. */
+static void attack_begin(struct attack *attack)
+{
+	FIXTURE_DATA(attack) *self = attack->self;
+
+	__atomic_store_n(&self->go, self->go + 1, __ATOMIC_RELEASE);
+	if (attack->variant->preempt)
+		event_wait(self->kick);
+	else
+		order_spin(&self->seed, 1 << (6 + self->round % 10));
+}
+
+/* Waits until M is done. */
+static void attack_end(struct attack *attack)
+{
+	FIXTURE_DATA(attack) *self = attack->self;
+
+	if (attack->variant->preempt)
+		event_wait(self->over);
+	while (__atomic_load_n(&self->ready, __ATOMIC_ACQUIRE) < self->go)
+		sched_yield();
+}
+
+/* Of logical clocks, that of D or E is ahead. */
+static void attack_push_clock(FIXTURE_DATA(attack) *self)
+{
+	__u32 random = next_random(&self->seed), i;
+
+	for (i = 0; i < (random >> 8) % 6; i++)
+		attack_send(self, self->s.fd, self->s_dests,
+			    random & 1 ? TO_D : TO_E, false);
+}
+
 /* All that were told of are those that were held. */
 static void attack_check_told(FIXTURE_DATA(attack) *self)
 {
@@ -558,9 +628,8 @@ static bool attack_batch(struct attack *attack)
 
 	for (self->round = 0; self->round < ROUNDS; self->round++) {
 		attack_prepare(self, what);
-		__atomic_store_n(&self->go, self->go + 1, __ATOMIC_RELEASE);
-		/* Land anywhere within the time that it takes. */
-		order_spin(&self->seed, 1 << (6 + self->round % 10));
+		attack_push_clock(self);
+		attack_begin(attack);
 		if (self->round % 4 == 3)
 			attack_random(attack);
 		else if (self->round % 4 == 2 && what != MULTICAST)
@@ -569,9 +638,7 @@ static bool attack_batch(struct attack *attack)
 			attack_join(attack);
 		else
 			attack_strangers(attack);
-		while (__atomic_load_n(&self->ready, __ATOMIC_ACQUIRE) <
-		       self->go)
-			sched_yield();
+		attack_end(attack);
 		attack_finish(self, what);
 		attack_check_told(self);
 	}
@@ -582,6 +649,7 @@ static bool attack_batch(struct attack *attack)
 
 TEST_F(attack, strangers_agree)
 {
+	const struct sched_param urgent = { .sched_priority = 1 };
 	struct attack attack = { self, variant };
 	__u32 i, n = BATCHES * order_scale();
 	bool good = true;
@@ -591,7 +659,13 @@ TEST_F(attack, strangers_agree)
 	if (variant->pipe)
 		ASSERT_EQ(0, pthread_create(&self->x_thread, NULL, x_thread,
 					    &attack));
-	order_pin(0);
+	order_pin(variant->preempt);
+	if (variant->preempt) {
+		ASSERT_EQ(0, pthread_create(&self->kick_thread, NULL,
+					    kick_thread, &attack));
+		ASSERT_EQ(0, pthread_setschedparam(pthread_self(), SCHED_FIFO,
+						   &urgent));
+	}
 	for (i = 0; i < n && good; i++)
 		good = attack_batch(&attack);
 	EXPECT_TRUE(good);
@@ -601,14 +675,16 @@ TEST_F(attack, strangers_agree)
 	pthread_join(self->m_thread, NULL);
 	if (variant->pipe)
 		pthread_join(self->x_thread, NULL);
+	if (variant->preempt)
+		pthread_join(self->kick_thread, NULL);
 	order_report(self->order);
 }
 
 /*
- * Two CPUs at one queue, or at one node.
+ * Two threads at one queue, or at one node.
  */
 
-#define N	500
+#define N	200
 
 FIXTURE(pair) {
 	struct peer a, b;
@@ -643,7 +719,8 @@ static void *pair_receiver(void *arg)
 	FIXTURE_DATA(pair) *self = arg;
 	struct bus1_cmd_recv recv;
 
-	order_pin(1);
+	/* Of one CPU: whoever is woken up too early runs too early. */
+	order_pin(0);
 	__atomic_store_n(&self->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	while (!bus1_recv(self->a.fd, 0, &recv)) {
 		if (recv.msg.type == BUS1_MSG_DATA)
@@ -727,7 +804,7 @@ static void *pair_listener(void *arg)
 	FIXTURE_DATA(pair) *self = arg;
 	struct bus1_cmd_recv recv;
 
-	order_pin(1);
+	order_pin(0);
 	while (!__atomic_load_n(&self->stop, __ATOMIC_ACQUIRE)) {
 		if (!bus1_recv(self->b.fd, 0, &recv))
 			self->error = recv.msg.type;
@@ -746,7 +823,7 @@ TEST_F(pair, owner_that_lets_go_is_not_told)
 	while (!pair_count(self))
 		sched_yield();
 	order_pin(0);
-	for (i = 0; i < 2 * N && !__atomic_load_n(&self->error,
+	for (i = 0; i < N && !__atomic_load_n(&self->error,
 						  __ATOMIC_RELAXED); i++) {
 		node = NODE_BASE + 8 * i;
 		h = TRANSFER(&self->b, node, &self->a);
