@@ -463,7 +463,7 @@ static void attack_join(struct attack *attack)
 	__u64 id;
 	int r;
 
-	attack_send(self, self->s.fd, self->s_dests, TO_D, false);
+	attack_send(self, self->s.fd, self->s_dests, TO_D, self->round & 16);
 	attack_send(self, self->s.fd, self->s_dests, TO_E, self->round & 8);
 	attack_drain(self, E);
 	if (self->round & 8)
