@@ -29,6 +29,7 @@ help:
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
 	@echo '  make check-kunit    the unit tests alone, on the debug kernel'
+	@echo '  make check-mutants  see that the tests catch a protocol that is broken on purpose'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
 	@echo '  make check-debug    on a kernel that checks memory, locks, objects, arithmetic'
 	@echo '  make check-leaks    the same, and lost memory; slow'
@@ -79,6 +80,9 @@ check-rt:
 
 check-kunit:
 	@$(VM)/check.sh "$(or $(K),debug)" $(or $(T),kunit)
+
+check-mutants:
+	@$(VM)/mutants.sh "$(K)" $(T)
 
 check-static:
 	@$(VM)/static.sh $(K)
@@ -142,5 +146,5 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
-	check-rt check-kunit check-static check-litmus fuzz fuzz-replay fuzz-distill \
-	coverage vm man install uninstall clean distclean
+	check-rt check-kunit check-mutants check-static check-litmus fuzz \
+	fuzz-replay fuzz-distill coverage vm man install uninstall clean distclean

@@ -14,6 +14,7 @@
  *				run a test program
  *	demo SECONDS PATH [ARGUMENT...]
  *				run a program; what it prints is left as it is
+ *	unload			unload the module, whatever state it is in
  *	shell			run a shell on the second serial port
  *	finish			prove that nothing is left over, unload the module
  *
@@ -446,11 +447,10 @@ static void check_slabs(void)
 		say(verdict, "step slabs-empty ok %d caches\n", caches);
 }
 
-static void check_unload(void)
+static int unload(void)
 {
 	long long end = now_ms() + SETTLE_MS;
-	char text[512];
-	int r, caches;
+	int r;
 
 	/* The last reference to a file may be dropped late, by a kernel thread. */
 	do {
@@ -458,6 +458,15 @@ static void check_unload(void)
 		if (r)
 			pause_ms(20);
 	} while ((r == EAGAIN || r == EBUSY) && now_ms() < end);
+	return r;
+}
+
+static void check_unload(void)
+{
+	char text[512];
+	int r, caches;
+
+	r = unload();
 	if (r)
 		say(verdict, "step unload fail %s\n", strerror(r));
 	else
@@ -561,6 +570,10 @@ static void do_line(char *line)
 		run("test", argv[2], atoi(argv[1]), argv + 3);
 	} else if (!strcmp(argv[0], "demo") && n >= 3) {
 		run("demo", argv[2], atoi(argv[1]), argv + 2);
+	} else if (!strcmp(argv[0], "unload")) {
+		kill_all();
+		r = unload();
+		say(verdict, "step unload %s\n", r ? strerror(r) : "ok");
 	} else if (!strcmp(argv[0], "shell")) {
 		shell();
 	} else if (!strcmp(argv[0], "finish")) {

@@ -1,0 +1,235 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# mutants.sh KERNEL [MUTANT...]
+#
+# See that the tests of the order catch a protocol that is broken on purpose: build
+# the module with each of the patches in tools/testing/mutants/ (or those given, by
+# name), and load one after the other in a machine. Each begins with
+#
+#	# Broken: what is wrong with it
+#	# With: other patches that come first
+#	# Expect: caught, or harmless
+#	# Test: PROGRAM or PROGRAM.CASE, as in lane.sh; several
+#
+# One to be caught must fail one of its tests in each of three runs. A harmless one,
+# and the module as it is, must pass all tests of the order, or those given.
+# The last line is "N passed, N failed, N skipped".
+
+. "$(dirname "$0")/lib.sh"
+
+name=${1:-}
+name=${name:-6.12}
+shift || true
+mutants=$top/tools/testing/mutants
+dir=$work/mutants/$name
+runs=3
+# Seconds that one test may take; what hangs is caught, too.
+limit=120
+order=(order order_attack order_stress)
+
+exec 9>"$work/lock"
+flock -n 9 || {
+	say "waiting for another check of this tree"
+	flock 9
+}
+mkdir -p "$dir/ko" "$dir/build"
+rm -rf "$dir/modules"
+mkdir "$dir/modules"
+
+# What a patch says about itself.
+field() {
+	sed -n "/^#/!q; s/^# $2: //p" "$mutants/$1.patch"
+}
+
+sources() {
+	(cd "$1" && find Kbuild ipc include -type f \
+		\( -name '*.[ch]' -o -name Kbuild -o -name Kconfig \) ! -name '*.mod.c')
+}
+
+apply() {
+	local patch
+	# One that is made of others only has nothing to add.
+	for patch in $(field "$1" With) "$1"; do
+		grep -q '^+++ ' "$mutants/$patch.patch" || continue
+		patch -d "$2" -p1 -s -F0 --no-backup-if-mismatch -i "$mutants/$patch.patch" >&2 ||
+			die "$patch.patch does not apply any more: the code has moved on"
+	done
+}
+
+# Build the mutant $1. Only what changed is built again.
+build() {
+	local tree=$dir/tree key file
+
+	rm -rf "$tree"
+	mkdir "$tree"
+	(cd "$top" && sources . | xargs cp --parents -t "$tree")
+	[ "$1" = unmodified ] || apply "$1" "$tree"
+	# Without a change it would be one of those that are harmless.
+	key=$( (cd "$tree" && sources . | sort | xargs sha256sum; cat "$kernel/release") |
+		sha256sum | cut -c1-20)
+	if [ ! -e "$dir/ko/$key" ]; then
+		for file in $(sources "$tree"); do
+			cmp -s "$tree/$file" "$dir/build/$file" && continue
+			mkdir -p "$(dirname "$dir/build/$file")"
+			cp "$tree/$file" "$dir/build/$file"
+		done
+		make -C "$kernel/build" M="$dir/build" -j"$jobs" modules \
+			>"$dir/make.log" 2>&1 || {
+			cat "$dir/make.log" >&2
+			die "the mutant $1 does not build"
+		}
+		strip --strip-debug -o "$dir/ko/$key.$$" "$dir/build/ipc/bus1/bus1.ko"
+		mv "$dir/ko/$key.$$" "$dir/ko/$key"
+	fi
+	cp "$dir/ko/$key" "$dir/modules/$1.ko"
+}
+
+# plan MUTANT RUN TEST
+plan() {
+	local program=test_${3%%.*} case=${3#*.}
+
+	[ "$case" != "$3" ] || case=
+	case $case in
+	'') echo "test 600 $1/$2/$3 /tests/native/$program" ;;
+	*.*) echo "test $limit $1/$2/$3 /tests/native/$program -r $case" ;;
+	*) echo "test $limit $1/$2/$3 /tests/native/$program -t $case" ;;
+	esac
+}
+
+is_harmless() {
+	[ "$1" = unmodified ] || [ "$(field "$1" Expect)" = harmless ]
+}
+
+tests_of() {
+	local tests
+
+	[ "$1" = unmodified ] || tests=$(field "$1" Test)
+	printf '%s\n' "${tests:-$(printf '%s\n' "${order[@]}")}"
+}
+
+plan_mutant() {
+	local run test n=$runs
+
+	echo "load /modules/$1.ko"
+	is_harmless "$1" && n=1
+	for run in $(seq $n); do
+		for test in $(tests_of "$1"); do
+			plan "$1" "$run" "$test"
+		done
+	done
+	echo unload
+}
+
+# Read what the tests print: a line for each, "MUTANT RUN TEST ok|caught HOW".
+results() {
+	awk '
+	{ sub(/\r$/, "") }
+	/^@begin / { name = $2; bad = 0; ran = 0; next }
+	/^ok / { ran = 1 }
+	/^not ok / { ran = 1; bad = 1 }
+	/^@end / && $2 == name {
+		split(name, part, "/")
+		how = $3 " " $4
+		failed = bad || how != "exit 0"
+		if (!ran && how == "exit 0")
+			failed = 2
+		print part[1], part[2], part[3],
+			failed == 2 ? "nothing" : failed ? "caught" : "ok", how
+		name = ""
+	}
+	END {
+		split(name, part, "/")
+		if (name)
+			print part[1], part[2], part[3], "caught the machine stopped"
+	}' "$@"
+}
+
+passed=0 failed=0
+
+say_result() {
+	if [ "$2" = ok ]; then
+		passed=$((passed + 1))
+		printf '  %-34s %s\n' "$1" "$3"
+	else
+		failed=$((failed + 1))
+		printf '  %-34s FAILED: %s\n' "$1" "$3"
+	fi
+}
+
+# What became of the mutant $1?
+judge() {
+	local n=$runs run caught=0 ran=0 by
+
+	is_harmless "$1" && n=1
+	for run in $(seq $n); do
+		grep -q "^$1 $run " "$dir/results" && ran=$((ran + 1))
+		grep -q "^$1 $run [^ ]* caught" "$dir/results" && caught=$((caught + 1))
+	done
+	by=$(awk -v m="$1" '$1 == m && $4 == "caught" { print $3 }' "$dir/results" |
+		sed 's/\.strangers_agree$//; s/\.has_a_total_order$//' | sort | uniq -c |
+		awk '{ printf "%s%s %dx", sep, $2, $1; sep = ", " }')
+	if [ "$ran" != "$n" ] || grep -q "^$1 [^ ]* [^ ]* nothing" "$dir/results"; then
+		say_result "$1" bad "not all of its tests have run"
+	elif is_harmless "$1"; then
+		if [ "$caught" = 0 ]; then
+			say_result "$1" ok "passes, as it should"
+		else
+			say_result "$1" bad "it should pass: $by"
+		fi
+	elif [ "$caught" = "$n" ]; then
+		say_result "$1" ok "caught $caught of $n: $by"
+	else
+		say_result "$1" bad "caught $caught of $n${by:+: $by}"
+	fi
+}
+
+need patch binutils make gcc-12
+kernel=$("$here/kernel.sh" "$name")
+if [ $# -gt 0 ]; then
+	list=("$@")
+else
+	list=(unmodified)
+	for patch in "$mutants"/*.patch; do
+		patch=${patch##*/}
+		list+=("${patch%.patch}")
+	done
+fi
+
+say "building ${#list[@]} modules"
+for mutant in "${list[@]}"; do
+	[ "$mutant" = unmodified ] || [ -e "$mutants/$mutant.patch" ] ||
+		die "there is no mutant '$mutant'"
+	build "$mutant"
+done
+mapfile -t programs < <(for mutant in "${list[@]}"; do tests_of "$mutant"; done |
+	sed 's/\..*//; s/^/test_/' | sort -u)
+tests=$("$here/selftests.sh" "${programs[@]}")
+
+# One that stops the machine does not keep the others from being tested.
+left=("${list[@]}")
+: >"$dir/results"
+: >"$dir/log"
+for boot in 1 2 3 4; do
+	for mutant in "${left[@]}"; do
+		plan_mutant "$mutant"
+	done >"$dir/plan"
+	"$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$tests=tests"
+	say "booting $(cat "$kernel/release"), $boot"
+	"$here/qemu.sh" "$name" "$dir/image" "$dir" "${BUS1_TIMEOUT:-2400}" \
+		</dev/null >"$dir/output" 2>"$dir/qemu" || true
+	cat "$dir/output" >>"$dir/log"
+	results "$dir/output" >>"$dir/results"
+	grep -qx 'done' "$dir/verdict" && break
+	mapfile -t left < <(for mutant in "${left[@]}"; do
+		grep -q "^$mutant " "$dir/results" || echo "$mutant"
+	done)
+	[ ${#left[@]} -gt 0 ] || break
+done
+
+for mutant in "${list[@]}"; do
+	judge "$mutant"
+done
+say "what the tests printed is in $dir/log"
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
