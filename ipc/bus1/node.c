@@ -189,13 +189,20 @@ bool bus1_node_is_stale(struct bus1_node *node, const struct bus1_stamp *stamp)
 /**
  * bus1_node_release_is_stale() - ask whether a NODE_RELEASE is void
  * @node: node that it is about
+ * @stamp: position of the notification
+ *
+ * A destruction that begins when the notification was just queued may get the same
+ * timestamp from a clock that ticks slowly, and a lower ID.
  *
  * Context: Any.
- * Return: True if there are references again, or nobody has an ID for it.
+ * Return: True if there are references again, the node was destroyed before, or
+ *	nobody has an ID for it.
  */
-bool bus1_node_release_is_stale(struct bus1_node *node)
+bool bus1_node_release_is_stale(struct bus1_node *node,
+				const struct bus1_stamp *stamp)
 {
-	return atomic_long_read(&node->refs) || READ_ONCE(node->owner_gone);
+	return atomic_long_read(&node->refs) || READ_ONCE(node->owner_gone) ||
+	       bus1_node_is_stale(node, stamp);
 }
 
 /* Queue NODE_RELEASE. Return true with @ts set if the owner must be woken up. */

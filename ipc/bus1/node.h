@@ -92,7 +92,8 @@ void bus1_node_get(struct bus1_node *node);
 void bus1_node_put(struct bus1_node *node);
 bool bus1_node_destroyed(struct bus1_node *node);
 bool bus1_node_is_stale(struct bus1_node *node, const struct bus1_stamp *stamp);
-bool bus1_node_release_is_stale(struct bus1_node *node);
+bool bus1_node_release_is_stale(struct bus1_node *node,
+				const struct bus1_stamp *stamp);
 void bus1_node_release_done(struct bus1_node *node, bool received);
 void bus1_node_purge(struct bus1_node *node);
 

@@ -67,7 +67,8 @@ static bool bus1_peer_entry_is_stale(struct bus1_queue_entry *entry,
 	default:
 		return bus1_node_release_is_stale(container_of(entry,
 							       struct bus1_node,
-							       release));
+							       release),
+						  stamp);
 	}
 }
 
