@@ -39,6 +39,7 @@ help:
 	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
 	@echo '                      make fuzz-replay: run programs that did again'
 	@echo '  make coverage       which lines of the module the tests reach'
+	@echo '  make check-model    search all states of a model of the ordering protocol'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -83,6 +84,9 @@ check-kunit:
 
 check-mutants:
 	@$(VM)/mutants.sh "$(K)" $(T)
+
+check-model:
+	@tools/verification/bus1/check.sh $(if $(FULL),full)
 
 check-static:
 	@$(VM)/static.sh $(K)
@@ -146,5 +150,6 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
-	check-rt check-kunit check-mutants check-static check-litmus fuzz \
-	fuzz-replay fuzz-distill coverage vm man install uninstall clean distclean
+	check-rt check-kunit check-mutants check-model check-static check-litmus \
+	fuzz fuzz-replay fuzz-distill coverage vm man install uninstall clean \
+	distclean

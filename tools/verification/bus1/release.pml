@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * NODE_RELEASE, its being taken back, and the destruction: ipc/bus1/node.c.
+ *
+ * Transactions 0 and 1 are notifications: whose reference goes last makes it. 2
+ * destroys the node. node->refs is 1: a holder drops that (0), and the owner sends
+ * the node to itself, and drops that again (1).
+ *
+ * bus1_node_get()		get in Owner
+ * bus1_node_put()		put()
+ * bus1_node_release_locked()	RELEASE and COMMIT in put(), again in Receiver
+ * bus1_node_release_done()	the end of Receiver
+ * bus1_node_release_is_stale()	STALE()
+ */
+#define NQ		1
+#ifdef WITH_DESTROY
+#define NTX		3
+#define NFIN		3
+#define BEHIND(t)	(SEALED(2) && STAMP_LT(2, t))
+#else
+#define NTX		2
+#define NFIN		2
+#define BEHIND(t)	false
+#endif
+#ifndef FAILS
+#define FAILS		0
+#endif
+#define MORTAL(q, b, m)	((b) != 2)
+#if defined(V_STALE_NO_REFS)
+#define STALE(q, b, m)	((b) != 2 && BEHIND(b))
+#elif defined(V_STALE_NO_DEATH)
+#define STALE(q, b, m)	((b) != 2 && refs)
+#else
+#define STALE(q, b, m)	((b) != 2 && (refs || BEHIND(b)))
+#endif
+#define DROPPED(q, b, m) rel = IDLE
+#define AT_LOCK		final = (fin == NFIN)
+#define AT_CLAIM(b)	claimed(b)
+#include "queue.pml"
+
+#define CLAIMED		3
+byte refs = 1;			/* node->refs */
+byte rel;			/* node->release.state */
+bool release_again;
+bool dead;			/* node->death is set */
+bool told;			/* the owner has received NODE_DESTROY */
+bool due;			/* the owner is to be told that nobody has the node */
+byte fin;
+
+inline claimed(b) {
+	if
+	:: b != 2 ->
+		rel = CLAIMED;
+		assert(!told);		/* not after the destruction */
+		assert(due || dead);	/* nobody has it, and it was not told before */
+		due = false
+	:: else
+	fi
+}
+
+/* bus1_node_put() */
+inline put(t, ph, n) {
+	do
+	:: atomic {
+		if
+		:: ph == 0 ->
+			/* atomic_long_add_unless() */
+			if
+			:: refs != 1 -> refs--; ph = 4
+			:: else -> ph = 1
+			fi
+		:: ph == 1 && !qlock[0] ->
+			/* atomic_long_dec_and_test() */
+			qlock[0] = true;
+			refs--;
+			if
+			:: refs -> qlock[0] = false; ph = 4
+			:: else -> due = true; ph = 2
+			fi
+		:: ph == 2 ->
+			/* RELEASE: bus1_node_release_locked() looks at node->death */
+			if
+			:: dead -> qlock[0] = false; due = false; ph = 4
+			:: !dead && rel == CLAIMED ->
+				release_again = true;
+				qlock[0] = false;
+				ph = 4
+			:: else -> ph = 3
+			fi
+		:: ph == 3 ->
+			/* COMMIT: bus1_queue_commit_locked() */
+			q_commit(0, t, 1, n);
+			rel = READY;
+			qlock[0] = false;
+			ph = 4
+		:: ph == 4 ->
+			if
+			:: SEALED(t) -> clock_pass(TS(t))
+			:: else
+			fi;
+			ph = 0;
+			break
+		fi
+	   }
+	od
+}
+
+proctype Holder()
+{
+	byte ph, n;
+
+	atomic { enter(0) };
+	put(0, ph, n);
+	atomic { fin++ }
+}
+
+/* A message to itself, with the node, that is dropped or received. */
+proctype Owner()
+{
+	byte ph, n;
+	bool slow;
+
+	/* bus1_node_get(), atomic_long_inc_not_zero() */
+	atomic {
+		if
+		:: refs -> refs++
+		:: else -> slow = true
+		fi
+	};
+	if
+	:: slow ->
+		atomic {
+			!qlock[0] ->
+			refs++;
+			due = false;
+#ifndef V_NOT_TAKEN_BACK
+			if
+			:: rel == READY ->
+				rel = IDLE;
+				ph = 0;
+				do
+				:: ph < 2 ->
+					if
+					:: mem[G(0, ph)] -> q_unlink(0, ph, 0)
+					:: else
+					fi;
+					ph++
+				:: else -> break
+				od;
+				ph = 0
+			:: else
+			fi;
+#endif
+			slow = false
+		}
+	:: else
+	fi;
+	atomic { enter(1) };
+	put(1, ph, n);
+	atomic { fin++ }
+}
+
+/* bus1_nodes_destroy(), as far as the queue of the owner is concerned */
+proctype Destroyer()
+{
+	byte old, n;
+
+	atomic { enter(2) };
+	atomic { dead = true };
+	atomic { !qlock[0] -> q_stage(0, 2, 1) };
+	tx_seal(2, old, n);
+	atomic { clock_pass(TS(2)) };
+	atomic { !qlock[0] -> if :: grp[G(0, 2)] == STAGED -> ready(0, 2) :: else fi };
+	atomic { reveal(2); fin++ }
+}
+
+proctype Receiver()
+{
+	byte b, m, n, i, ph, want, fails;
+	bool again, final, failed, more;
+
+	do
+	:: true ->
+		q_claim(0, b, m, n, i, ph, want, again);
+		if
+		:: atomic { b == NONE ->
+			if
+			:: final -> break
+			:: else
+			fi
+		   }
+		:: atomic { b == 2 ->
+			handed_out(0, 2);
+			told = true
+		   }
+		:: atomic { b != NONE && b != 2 ->
+			reveal(b);
+			if
+			:: fails < FAILS -> failed = true; fails++
+			:: true -> handed_out(0, b)
+			fi
+		   };
+		   /* bus1_node_release_done() */
+		   atomic {
+			!qlock[0] ->
+			qlock[0] = true;
+			more = release_again && !refs;
+			release_again = false;
+			if
+			:: failed && !more && !refs ->
+				q_unclaim(0, b, 0);
+				rel = READY;
+				due = true;
+				qlock[0] = false
+			:: else ->
+				rel = IDLE;
+				if
+				:: more && dead -> more = false; due = false
+				:: else
+				fi;
+				if
+				:: !more -> qlock[0] = false
+				:: else
+				fi
+			fi;
+			failed = false
+		   };
+		   if
+		   :: more ->
+			/*
+			 * Another one, COMMIT. Only the owner's put comes while the
+			 * holder's is claimed, or the other way round.
+			 */
+			atomic {
+				due = true;
+				b = 1 - b;
+				if
+				:: TS(b) == 0 || mem[G(0, b)] == 0 -> q_commit(0, b, 1, n)
+				fi;
+				rel = READY;
+				qlock[0] = false
+			};
+			atomic { clock_pass(TS(b)); more = false }
+		   :: else
+		   fi
+		fi;
+		atomic { b = 0; m = 0; final = false }
+	od;
+	/* Nobody has it, so the owner was told */
+	assert(!due || dead);
+	assert(refs == 0);
+#ifdef REACH
+	assert(!(REACH));
+#endif
+}
+
+init {
+	atomic {
+		last[0] = NONE;
+		run Receiver();
+		run Holder();
+		run Owner();
+#ifdef WITH_DESTROY
+		run Destroyer()
+#endif
+	}
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Waiting for messages: two threads in RECV on one peer, two senders. Nobody sleeps for
+ * ever while there is something to receive.
+ *
+ * bus1_queue_commit_locked(), bus1_peer_wake()		Sender
+ * bus1_ioctl_recv_wait(), wait_woken()			PEEK and SLEEP in Thread
+ * bus1_recv_prepare(), bus1_recv_put_back()		CLAIM and BACK in Thread
+ *
+ * __wake_up() walks the exclusive waiters until one was asleep, with the lock of the
+ * wait queue held: one step. A thread that leaves because of a signal hands the wake-up
+ * on; so does one whose RECV fails. The queue is its lock and stamps: order.pml has the
+ * rest of it.
+ */
+#define NM	2			/* messages */
+#define NT	2			/* threads */
+#ifndef CAP
+#define CAP	4
+#endif
+#ifndef FAILS
+#define FAILS	1
+#endif
+
+byte now = 1;
+byte ts[NM];				/* 0: not there, or received */
+bool waits[NT];				/* on peer->waitq */
+bool asleep[NT];			/* TASK_INTERRUPTIBLE, or about to be */
+bool woken[NT];				/* WQ_FLAG_WOKEN */
+bool rmutex;
+bool leaves;				/* a signal for thread 0 */
+byte remain;
+
+/* bus1_peer_wake(): woken_wake_function() for each, until one was asleep */
+inline wake() {
+	atomic {
+		w_ = 0;
+		do
+		:: w_ < NT ->
+			if
+			:: waits[w_] ->
+				woken[w_] = true;
+				if
+				:: asleep[w_] ->
+					asleep[w_] = false;
+					break
+				:: else
+				fi
+			:: else
+			fi;
+			w_++
+		:: else -> break
+		od;
+		w_ = 0
+	}
+}
+hidden byte w_;
+
+inline clock_now(n) {
+	do
+	:: now < CAP -> now++
+	:: break
+	od;
+	n = now
+}
+
+proctype Sender(byte t)
+{
+	/* The lock of the queue and the clock: one step */
+	atomic {
+		do
+		:: now < CAP -> now++
+		:: break
+		od;
+		ts[t] = now
+#ifdef V_RAISED
+		+ 1
+#endif
+	};
+#ifdef V_WAKE_FIRST
+	wake();
+#endif
+	/* bus1_clock_pass(): what was received meanwhile has been passed */
+	atomic {
+		if
+		:: ts[t] && now <= ts[t] -> now = ts[t] + 1
+		:: else
+		fi
+	};
+#ifndef V_WAKE_FIRST
+	wake();
+#endif
+}
+
+/* The lowest one, if that is in the past. */
+inline lowest(b) {
+	clock_now(n);
+	b = 0;
+	if
+	:: ts[0] == 0 || (ts[1] && ts[1] < ts[0]) -> b = 1
+	:: else
+	fi;
+	if
+	:: ts[b] == 0 || ts[b] >= n -> b = NM
+	:: else
+	fi;
+	n = 0
+}
+
+proctype Thread(byte me)
+{
+	byte b, n, fails, stamp;
+
+claim:	/* bus1_recv_prepare() */
+	atomic { !rmutex -> rmutex = true };
+	atomic {
+		lowest(b);
+		if
+		:: b < NM -> stamp = ts[b]; ts[b] = 0
+		:: else -> rmutex = false
+		fi
+	};
+	if
+	:: b < NM && fails < FAILS ->
+		/* bus1_recv_put_back() */
+		atomic { ts[b] = stamp; stamp = 0; fails++; b = 0; rmutex = false };
+#ifndef V_FAIL_NO_WAKE
+		wake();
+#endif
+		goto end
+	:: b < NM ->
+		atomic { stamp = 0; b = 0; remain--; rmutex = false };
+		goto end
+	:: b == NM
+	fi;
+	/* bus1_ioctl_recv_wait(): on the queue first, then look */
+#ifdef V_LOOK_FIRST
+	atomic { lowest(b) };
+	if
+	:: b < NM -> goto claim
+	:: else
+	fi;
+	waits[me] = true;
+	goto sleep;
+#endif
+	waits[me] = true;
+peek:	atomic { lowest(b) };
+	if
+	:: b < NM -> goto leave
+	:: else
+	fi;
+	if
+	:: me == 0 && leaves ->
+		/* signal_pending() */
+		atomic { waits[me] = false; woken[me] = false };
+#ifndef V_SIGNAL_NO_WAKE
+		wake();
+#endif
+		goto end
+	:: true
+	fi;
+sleep:	/* wait_woken(): asleep first, then look at the flag */
+	atomic {
+		asleep[me] = true;
+		if
+		:: woken[me] -> asleep[me] = false
+		:: else
+		fi
+	};
+	/* schedule(), until woken up or there is a signal */
+	atomic { (!asleep[me] || (me == 0 && leaves)) -> asleep[me] = false; woken[me] = false };
+	goto peek;
+leave:	atomic { waits[me] = false; woken[me] = false };
+	goto claim;
+end:	atomic { b = 0 };
+#ifdef AGAIN
+	/* It comes back until all is received */
+	if
+	:: remain -> goto claim
+	:: else
+	fi
+#endif
+}
+
+/* Once nothing else can move: whoever still sleeps has nothing to receive. */
+proctype Monitor()
+{
+	timeout;
+	assert(!((asleep[0] || asleep[1]) && (ts[0] || ts[1])));
+#ifdef REACH
+	assert(!(REACH));
+#endif
+}
+
+init {
+	atomic {
+		remain = NM;
+		run Thread(0);
+		run Thread(1);
+		run Sender(0);
+		run Sender(1);
+		run Monitor();
+#ifdef SIGNAL
+		leaves = true
+#endif
+	}
+}
