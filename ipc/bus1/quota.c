@@ -377,6 +377,11 @@ static int bus1_quota_check_locked(struct bus1_quota *quota,
 		/* own commands, and the own user, are bound by limits only */
 		if (!charge->share || charge->share == &quota->own_share)
 			continue;
+		/*
+		 * No peer may hold more than half of what its user may, see
+		 * bus1_quota_reserve_locked(): what it can't have it can't share.
+		 */
+		budget = min(budget, charge->max[i] / 2);
 		if (fair->budget != budget)
 			bus1_fair_set_budget(fair, budget);
 		if (!bus1_fair_may_charge(fair, &charge->share->held[i], n))
