@@ -652,33 +652,46 @@ bool bus1_handle_notify_locked(struct bus1_handle *handle,
 }
 
 /**
- * bus1_handle_import() - prepare to give a peer a user reference to a node
+ * bus1_handle_import_prepare() - get the handle for a node that is to be imported
  * @peer: peer that gets it
  * @node: node that it is for
- * @stamp: position of the message that carries it, or NULL if there is none
- * @handlep: where to store the handle; NULL if the node is destroyed, before
- *	@stamp if there is one
+ * @handlep: where to store the handle
  *
- * To be followed by bus1_handle_import_commit() or bus1_handle_import_abort().
- * A destruction that is under way is pushed behind @stamp, or else behind all
- * that the peer has received, and will be notified of.
+ * To be followed by bus1_handle_import_join() or bus1_handle_import_abort(). A new
+ * handle is not told of a destruction before it joins.
  *
  * Context: Process context, may sleep.
  * Return: 0, or -ENOMEM.
  */
-int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
-		       const struct bus1_stamp *stamp,
-		       struct bus1_handle **handlep)
+int bus1_handle_import_prepare(struct bus1_peer *peer, struct bus1_node *node,
+			       struct bus1_handle **handlep)
 {
-	bool dead = false, sealed = false;
-	struct bus1_handle *handle;
+	*handlep = bus1_handle_import_find(peer, node);
+	return *handlep ? 0 : -ENOMEM;
+}
+
+/**
+ * bus1_handle_import_join() - make a handle one of the holders of its node
+ * @handle: handle that was prepared
+ * @stamp: position of the message that carries it, or NULL if there is none
+ *
+ * If this succeeds, bus1_handle_import_commit() or bus1_handle_import_abort() has to
+ * follow; or else that is done. A destruction that is under way is pushed behind
+ * @stamp, or else behind all that the peer has received, and will be notified of:
+ * without a message nothing may fail from here on, for somebody else may receive
+ * that notification at once.
+ *
+ * Context: Process context, may sleep.
+ * Return: False if the node is destroyed, before @stamp if there is one.
+ */
+bool bus1_handle_import_join(struct bus1_handle *handle,
+			     const struct bus1_stamp *stamp)
+{
+	struct bus1_peer *peer = handle->holder;
+	struct bus1_node *node = handle->node;
+	bool dead = false, sealed = false, notified;
 	struct bus1_death *death;
 	struct bus1_stamp at;
-
-	*handlep = NULL;
-	handle = bus1_handle_import_find(peer, node);
-	if (!handle)
-		return -ENOMEM;
 
 	spin_lock(&node->lock);
 	death = node->death;
@@ -686,9 +699,13 @@ int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 		dead = bus1_tx_push(&death->tx, stamp->ts, &at) &&
 		       bus1_stamp_cmp(&at, stamp) < 0;
 	if (!dead && death) {
+		notified = handle->is_notified;
 		sealed = bus1_handle_notify_locked(handle, death, stamp, &at);
-		/* Without a message to be ordered against, it is too late */
-		dead = sealed && !stamp;
+		/*
+		 * Without a message to be ordered against, it is too late, unless
+		 * it was sealed on the way: the notification is there.
+		 */
+		dead = sealed && !stamp && notified == handle->is_notified;
 	}
 	if (!dead && list_empty(&handle->link))
 		list_add_tail(&handle->link,
@@ -698,14 +715,38 @@ int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 	/* Either becomes known here: that it is dead, or will be */
 	if (dead || sealed)
 		bus1_clock_pass(at.ts);
-	if (dead) {
+	if (dead)
 		bus1_handle_import_abort(handle);
-		return 0;
-	}
-	if (sealed)
+	else if (sealed)
 		bus1_peer_wake(peer);
-	*handlep = handle;
-	return 0;
+	return !dead;
+}
+
+/**
+ * bus1_handle_import() - prepare to give a peer a user reference to a node
+ * @peer: peer that gets it, with recv_mutex held: nobody receives meanwhile
+ * @node: node that it is for
+ * @stamp: position of the message that carries it, or NULL if there is none
+ * @handlep: where to store the handle; NULL if the node is destroyed, before
+ *	@stamp if there is one
+ *
+ * To be followed by bus1_handle_import_commit() or bus1_handle_import_abort().
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or -ENOMEM.
+ */
+int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
+		       const struct bus1_stamp *stamp,
+		       struct bus1_handle **handlep)
+{
+	int r;
+
+	lockdep_assert_held(&peer->recv_mutex);
+
+	r = bus1_handle_import_prepare(peer, node, handlep);
+	if (r >= 0 && !bus1_handle_import_join(*handlep, stamp))
+		*handlep = NULL;
+	return r;
 }
 
 /**

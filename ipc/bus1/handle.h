@@ -127,6 +127,10 @@ bool bus1_handle_drop(struct bus1_handle *handle);
 void bus1_handle_retire(struct bus1_handle *handle);
 
 /* Handles as the result of a command */
+int bus1_handle_import_prepare(struct bus1_peer *peer, struct bus1_node *node,
+			       struct bus1_handle **handlep);
+bool bus1_handle_import_join(struct bus1_handle *handle,
+			     const struct bus1_stamp *stamp);
 int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 		       const struct bus1_stamp *stamp,
 		       struct bus1_handle **handlep);

@@ -460,10 +460,11 @@ exit:
  * @dst: peer that gets it
  * @srcp: where to store the pinned handle of @src; it carries a reference to
  *	the node that is counted, unless it is the owner's
- * @dstp: where to store the imported handle of @dst, NULL if the node is
+ * @dstp: where to store the prepared handle of @dst, NULL if the node is
  *	destroyed
  *
- * To be followed by bus1_peer_transfer_done().
+ * To be followed by bus1_handle_import_join() for the latter, when the result was
+ * told, and by bus1_peer_transfer_done().
  *
  * Context: Process context, may sleep.
  * Return: 0, -ENXIO if the ID is unknown, -EDQUOT if a peer cannot have another
@@ -479,14 +480,14 @@ int bus1_peer_transfer(struct bus1_peer *src, u64 id, struct bus1_peer *dst,
 	if (r < 0)
 		return r;
 
-	r = bus1_handle_import(dst, (*srcp)->node, NULL, dstp);
+	if (bus1_node_destroyed((*srcp)->node))
+		return 0;
+	r = bus1_handle_import_prepare(dst, (*srcp)->node, dstp);
 	if (r < 0)
 		goto error;
-	if (*dstp) {
-		r = bus1_handle_charge(*dstp);
-		if (r < 0)
-			goto error;
-	}
+	r = bus1_handle_charge(*dstp);
+	if (r < 0)
+		goto error;
 	return 0;
 
 error:
@@ -497,7 +498,7 @@ error:
 /**
  * bus1_peer_transfer_done() - finish a transfer
  * @src: pinned handle
- * @dst: imported handle, or NULL
+ * @dst: imported handle, or NULL if there is none
  * @commit: whether the result was told, or nothing is to have happened
  *
  * Context: Process context, without spinlocks.

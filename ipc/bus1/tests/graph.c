@@ -179,12 +179,12 @@ bool bus1_graph_give(struct bus1_graph *graph, unsigned int from,
 	KUNIT_EXPECT_EQ(test, r, 0);
 	if (r)
 		return false;
-	given = dst;
+	given = dst && bus1_handle_import_join(dst, NULL);
 	if (given) {
 		KUNIT_EXPECT_PTR_EQ(test, dst->node, graph->nodes[node]);
 		bus1_graph_know(graph, to, node, dst->id);
 	}
-	bus1_peer_transfer_done(src, dst, true);
+	bus1_peer_transfer_done(src, given ? dst : NULL, true);
 	return given;
 }
 
