@@ -473,13 +473,13 @@ static const struct {
 	void (*step)(struct model *model, unsigned int peer);
 	unsigned int weight;
 } steps[] = {
-	{ step_create,		10 },
+	{ step_create,		 6 },
 	{ step_give,		16 },
-	{ step_release,		26 },
-	{ step_destroy,		 3 },
+	{ step_release,		18 },
+	{ step_destroy,		 6 },
 	{ step_send,		18 },
 	{ step_receive,		30 },
-	{ step_flush,		 1 },
+	{ step_flush,		 2 },
 };
 
 static void model_step(struct model *model)
