@@ -244,7 +244,7 @@ struct shared {
 	_Atomic uint64_t progs[MAX_PROCS];
 	_Atomic uint64_t calls[MAX_PROCS];
 	_Atomic uint64_t injected[MAX_PROCS];
-	atomic_int parked;
+	atomic_uint parked;
 	atomic_bool pause;
 	atomic_bool stop;
 	atomic_int findings;
@@ -290,8 +290,7 @@ struct peer_state {
 struct slot {
 	atomic_int fd;
 	struct peer_state *state;
-	_Atomic(char *) map;
-	size_t map_len;
+	_Atomic uintptr_t map;		/* address, and which length, in one word */
 };
 
 struct thread {
@@ -302,7 +301,7 @@ struct thread {
 	struct cover cover;
 	int fail_fd;
 	int epoll_fd;
-	bool nested;
+	volatile bool failing;		/* the kernel is asked to fail */
 	char *memory;			/* arrays and arguments of a call */
 	char *bump;
 	sigjmp_buf jump;

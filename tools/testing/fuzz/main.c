@@ -355,19 +355,6 @@ static void print_status(uint64_t start)
 	print_locked(text);
 }
 
-static void pause_and_check(void)
-{
-	uint64_t end = now_ms() + HANG_SECONDS * 1000;
-
-	atomic_store(&shared->pause, true);
-	while ((unsigned int)atomic_load(&shared->parked) < n_procs &&
-	       now_ms() < end && !atomic_load(&shared->stop))
-		pause_ms(1);
-	if ((unsigned int)atomic_load(&shared->parked) == n_procs)
-		check_left_over();
-	atomic_store(&shared->pause, false);
-}
-
 /* The address space of pools decides whether EXFULL or EDQUOT comes first. */
 static void set_pool_size(bool large)
 {
@@ -420,6 +407,19 @@ static unsigned int reap(void)
 		}
 	}
 	return alive;
+}
+
+static void pause_and_check(void)
+{
+	uint64_t end = now_ms() + HANG_SECONDS * 1000;
+
+	atomic_store(&shared->pause, true);
+	while (atomic_load(&shared->parked) < reap() &&
+	       now_ms() < end && !atomic_load(&shared->stop))
+		pause_ms(1);
+	if (atomic_load(&shared->parked) == reap())
+		check_left_over();
+	atomic_store(&shared->pause, false);
 }
 
 static void watch(uint64_t start, unsigned int seconds)
