@@ -29,6 +29,10 @@ help:
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
+	@echo '  make check-debug    on a kernel that checks memory, locks, objects and leaks'
+	@echo '  make check-race     on a kernel that looks for data races'
+	@echo '  make check-rt       on a PREEMPT_RT kernel (all three: with T=..., too)'
+	@echo '  make check-litmus   barriers against the memory model of the kernel'
 	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
 	@echo '                      make fuzz-replay: run programs that did again'
 	@echo '  make coverage       which lines of the module the tests reach'
@@ -58,8 +62,21 @@ demo:
 check:
 	@$(VM)/check.sh "$(K)" $(T)
 
+# Sanitizers, built out of Debian's source when first asked for.
+check-debug:
+	@$(VM)/check.sh -l debug $(T)
+
+check-race:
+	@$(VM)/check.sh -l race $(T)
+
+check-rt:
+	@$(VM)/check.sh -l 6.12-rt $(T)
+
 check-static:
 	@$(VM)/static.sh $(K)
+
+check-litmus:
+	@tools/verification/bus1/litmus/run.sh $(T)
 
 fuzz:
 	@$(VM)/fuzz.sh run $(K)
@@ -116,5 +133,6 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-static fuzz fuzz-replay fuzz-distill \
-	coverage vm man install uninstall clean distclean
+.PHONY: help all modules demo check check-debug check-race check-rt \
+	check-static check-litmus fuzz fuzz-replay fuzz-distill coverage vm man \
+	install uninstall clean distclean

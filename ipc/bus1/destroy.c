@@ -27,7 +27,11 @@ static void bus1_destroy_stage(struct bus1_node *node, struct bus1_death *death)
 
 	kref_get(&death->ref);
 	spin_lock(&node->lock);
-	/* Pairs with smp_load_acquire() in bus1_node_destroyed() and others */
+	/*
+	 * [death:A] pairs with [death:B] in bus1_node_destroyed() and
+	 * bus1_node_is_stale(): who finds it, without the lock, finds it
+	 * initialized.
+	 */
 	smp_store_release(&node->death, death);
 	while (!list_empty(&node->holders)) {
 		handle = list_first_entry(&node->holders, struct bus1_handle,
@@ -69,6 +73,12 @@ static void bus1_destroy_settle(struct bus1_node *node,
 
 static void bus1_destroy_seal(struct bus1_death *death)
 {
+	/*
+	 * [gone:B] pairs with [gone:A] in bus1_queue_commit_locked(), and
+	 * [staged:A] pairs with [staged:B] in bus1_queue_claim(): all has been
+	 * staged, under the locks of the queues, when the clock is read and the
+	 * transaction sealed.
+	 */
 	bus1_clock_pass(bus1_tx_seal(&death->tx));
 }
 

@@ -86,6 +86,7 @@ bool bus1_handle_is_own(const struct bus1_handle *handle)
  */
 bool bus1_handle_is_stale(const struct bus1_handle *handle)
 {
+	/* [live:B] pairs with [live:A] in bus1_handle_import_find() */
 	return !READ_ONCE(handle->live);
 }
 
@@ -106,7 +107,7 @@ static struct bus1_handle *bus1_handle_new(struct bus1_peer *holder,
 	RB_CLEAR_NODE(&handle->rb_node);
 	handle->user_refs = 0;
 	handle->imports = 0;
-	handle->live = 0;
+	handle->live = false;
 	handle->pins = 0;
 	handle->born = true;
 	handle->in_table = false;
@@ -235,7 +236,7 @@ static void bus1_handle_insert_locked(struct bus1_handle_table *table,
 /* To be called when user_refs and imports were changed, in one go. */
 static void bus1_handle_update_locked(struct bus1_handle *handle)
 {
-	WRITE_ONCE(handle->live, handle->user_refs + handle->imports);
+	WRITE_ONCE(handle->live, handle->user_refs || handle->imports);
 }
 
 /*
@@ -489,6 +490,7 @@ int bus1_handle_charge(struct bus1_handle *handle)
 	bool surplus;
 	int r;
 
+	/* Once set it stays. Who misses that gives the surplus back below. */
 	if (READ_ONCE(handle->charged))
 		return 0;
 
@@ -593,6 +595,11 @@ static struct bus1_handle *bus1_handle_import_find(struct bus1_peer *peer,
 				handle->id |= BUS1_HANDLE_FLAG_REMOTE;
 			bus1_handle_insert_locked(table, handle);
 		}
+		/*
+		 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is
+		 * alive before it joins the holders of the node, and can be
+		 * notified. node->lock orders it.
+		 */
 		if (handle) {
 			++handle->imports;
 			bus1_handle_update_locked(handle);

@@ -41,15 +41,17 @@ struct bus1_share;
  * @user_refs: references of user space (holder->handles.lock)
  * @imports: commands that are about to add user references
  *	(holder->handles.lock)
- * @live: sum of both, for those who look at it without the lock: it does not
- *	go through 0 when an import becomes a reference (holder->handles.lock)
+ * @live: whether there is any of both, for those who look at it without the
+ *	lock: it stays true when an import becomes a reference
+ *	(holder->handles.lock to write)
  * @pins: commands that use it as a source (holder->handles.lock)
  * @born: it was shown to user space; always true for remote ones
  *	(holder->handles.lock)
  * @in_table: it is in the table. One that is born is there exactly as long as
- *	@live is not 0 (holder->handles.lock)
+ *	@live is set (holder->handles.lock)
  * @is_expired: NODES_DESTROY has to retire it (holder->destroy_mutex)
- * @charged: its cost is accounted for (holder->handles.lock)
+ * @charged: its cost is accounted for (holder->handles.lock to write; set once,
+ *	read without as well)
  * @share: who its cost is charged to, NULL for the peer itself
  *	(holder->handles.lock)
  * @link: in node->holders or node->notified (node->lock)
@@ -66,8 +68,8 @@ struct bus1_handle {
 	struct rb_node rb_node;
 	u64 user_refs;
 	u64 imports;
-	u64 live;
 	u64 pins;
+	bool live;
 	bool born;
 	bool in_table;
 	bool is_expired;

@@ -466,7 +466,7 @@ static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
 	int r;
 
 	add_wait_queue_exclusive(&peer->waitq, &wait);
-	/* Pairs with the barrier in bus1_peer_wake() */
+	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
 	smp_mb();
 	for (;;) {
 		r = -ESHUTDOWN;
@@ -502,7 +502,8 @@ static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 
 	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, seed,
 				      install_fds)) == -EAGAIN) {
-		if (seed || ctx->file->f_flags & O_NONBLOCK)
+		/* fcntl() may change it meanwhile: that is before or after this */
+		if (seed || data_race(ctx->file->f_flags) & O_NONBLOCK)
 			return -EAGAIN;
 		r = bus1_ioctl_recv_wait(ctx->peer);
 		if (r < 0)

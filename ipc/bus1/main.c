@@ -56,7 +56,7 @@ static __poll_t bus1_fop_poll(struct file *file, struct poll_table_struct *wait)
 	__poll_t mask = EPOLLOUT | EPOLLWRNORM;
 
 	poll_wait(file, &peer->waitq, wait);
-	/* Pairs with the barrier in bus1_peer_wake() */
+	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
 	smp_mb();
 
 	if (bus1_peer_is_disconnected(peer))

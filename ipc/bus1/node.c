@@ -155,7 +155,7 @@ void bus1_node_unref(struct bus1_node *node)
  */
 bool bus1_node_destroyed(struct bus1_node *node)
 {
-	/* Pairs with smp_store_release() in bus1_destroy_stage() */
+	/* [death:B] pairs with [death:A] in bus1_destroy_stage() */
 	struct bus1_death *death = smp_load_acquire(&node->death);
 	struct bus1_stamp stamp;
 
@@ -175,7 +175,7 @@ bool bus1_node_destroyed(struct bus1_node *node)
  */
 bool bus1_node_is_stale(struct bus1_node *node, const struct bus1_stamp *stamp)
 {
-	/* Pairs with smp_store_release() in bus1_destroy_stage() */
+	/* [death:B] pairs with [death:A] in bus1_destroy_stage() */
 	struct bus1_death *death = smp_load_acquire(&node->death);
 	struct bus1_stamp at;
 
@@ -203,6 +203,10 @@ static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 {
 	lockdep_assert_held(&node->owner->queue.lock);
 
+	/*
+	 * Set under another lock. If this comes too early, the destruction has
+	 * yet to be staged in this queue, and comes after the release.
+	 */
 	if (READ_ONCE(node->death))
 		return false;
 	if (node->release.state == BUS1_ENTRY_CLAIMED) {
@@ -232,6 +236,10 @@ void bus1_node_get(struct bus1_node *node)
 	if (atomic_long_inc_not_zero(&node->refs))
 		return;
 
+	/*
+	 * [refs:B] pairs with [refs:A] in bus1_node_put(): from and to 0 goes
+	 * under this lock, together with what is queued.
+	 */
 	spin_lock(&queue->lock);
 	atomic_long_inc(&node->refs);
 	removed = bus1_queue_remove_locked(queue, &node->release);
@@ -259,6 +267,7 @@ void bus1_node_put(struct bus1_node *node)
 	if (atomic_long_add_unless(&node->refs, -1, 1))
 		return;
 
+	/* [refs:A] pairs with [refs:B] in bus1_node_get() */
 	spin_lock(&queue->lock);
 	if (atomic_long_dec_and_test(&node->refs))
 		wake = bus1_node_release_locked(node, &ts);

@@ -45,13 +45,15 @@ struct bus1_death {
  *	under owner->queue.lock)
  * @lock: protects what is tagged with it
  * @death: the transaction that destroys it, or NULL; holds a reference (set
- *	once, under lock; read with acquire)
+ *	once, under lock and owner->destroy_mutex; read with acquire, or under
+ *	one of these)
  * @holders: handles, by link, that no notification is staged for yet (lock)
  * @notified: handles, by link, that have one (lock)
  * @destroy_link: in the list of nodes to destroy (owner->destroy_mutex)
  * @destroy_mark: the seed carries it: the flush that runs must keep it
  *	(owner->destroy_mutex)
- * @owner_gone: the owner has dropped its last user reference (set once)
+ * @owner_gone: the owner has dropped its last user reference (set once, under
+ *	owner->handles.lock; read without)
  * @queued: messages queued to the node (owner->queue.lock)
  * @release: NODE_RELEASE notification (owner->queue.lock)
  * @release_again: another one is due once the claimed @release is received

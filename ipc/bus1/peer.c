@@ -2,9 +2,11 @@
 #include <linux/atomic.h>
 #include <linux/err.h>
 #include <linux/kref.h>
+#include <linux/kstrtox.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
@@ -23,7 +25,27 @@
 #include "util/queue.h"
 
 static unsigned long long bus1_pool_size_max = BUS1_POOL_SIZE_MAX;
-module_param_named(pool_size_max, bus1_pool_size_max, ullong, 0644);
+
+/* Peers are opened meanwhile: what they read is one value or the other. */
+static int bus1_pool_size_max_set(const char *val, const struct kernel_param *kp)
+{
+	unsigned long long size;
+	int r;
+
+	r = kstrtoull(val, 0, &size);
+	if (r < 0)
+		return r;
+	WRITE_ONCE(*(unsigned long long *)kp->arg, size);
+	return 0;
+}
+
+static const struct kernel_param_ops bus1_pool_size_max_ops = {
+	.set = bus1_pool_size_max_set,
+	.get = param_get_ullong,
+};
+
+module_param_cb(pool_size_max, &bus1_pool_size_max_ops, &bus1_pool_size_max, 0644);
+__MODULE_PARM_TYPE(pool_size_max, "ullong");
 MODULE_PARM_DESC(pool_size_max,
 		 "Address space of a pool, in bytes, of peers opened from then on");
 
@@ -151,9 +173,9 @@ void bus1_peer_unref(struct bus1_peer *peer)
 void bus1_peer_wake(struct bus1_peer *peer)
 {
 	/*
-	 * The barrier in here orders the entry, which was added before, against
-	 * the look at the wait queue. It pairs with the one that everybody who
-	 * waits has between adding itself and looking for an entry.
+	 * [wake:A] pairs with [wake:B] in bus1_fop_poll() and
+	 * bus1_ioctl_recv_wait(): the barrier in here comes between the clock,
+	 * which has passed the entry, and the look at the wait queue.
 	 */
 	if (wq_has_sleeper(&peer->waitq))
 		wake_up_interruptible_poll(&peer->waitq,
@@ -290,7 +312,7 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 	bus1_pool_trim(peer->pool);
 
 	/* It has happened: now everybody may know */
-	/* Pairs with smp_load_acquire() in bus1_peer_is_disconnected() */
+	/* [torn:A] pairs with [torn:B] in bus1_peer_is_disconnected() */
 	smp_store_release(&peer->is_torn_down, true);
 	wake_up_all(&peer->active.waitq);
 	wake_up_all(&peer->waitq);
@@ -335,7 +357,7 @@ void bus1_peer_release(struct bus1_peer *peer)
  */
 bool bus1_peer_is_disconnected(struct bus1_peer *peer)
 {
-	/* Pairs with smp_store_release() in bus1_peer_teardown() */
+	/* [torn:B] pairs with [torn:A] in bus1_peer_teardown() */
 	return smp_load_acquire(&peer->is_torn_down);
 }
 

@@ -299,6 +299,10 @@ static void bus1_user_tighten_locked(struct bus1_user *user,
 
 	lockdep_assert_held(&user->lock);
 
+	/*
+	 * [tight:A] pairs with [tight:B] in bus1_quota_may_keep_locked(): set
+	 * before the locks of the quotas are taken.
+	 */
 	WRITE_ONCE(user->tight[res], true);
 	list_for_each_entry_safe(quota, next, &user->creditors, creditor_link) {
 		spin_lock(&quota->lock);
@@ -635,12 +639,21 @@ static bool bus1_quota_may_keep_locked(struct bus1_quota *quota,
 
 	lockdep_assert_held(&quota->lock);
 
+	/*
+	 * Whether it is empty changes under this lock, too. Neighbours that come
+	 * and go change where it points, under user->lock, which does not matter.
+	 */
 	if (list_empty(&quota->creditor_link))
 		return false;
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		if (!cost->n[i])
 			continue;
 		credit = (u64)quota->credit[class][i] + cost->n[i];
+		/*
+		 * [tight:B] pairs with [tight:A] in bus1_user_tighten_locked():
+		 * looked at under quota->lock. What is put aside by one who came
+		 * too early for the flag is there to be taken back.
+		 */
 		if (READ_ONCE(quota->user->tight[i]) ||
 		    credit > 2 * bus1_credit_batch(i, quota->seen[i]))
 			return false;

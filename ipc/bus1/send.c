@@ -35,8 +35,9 @@ static bool bus1_send_is_refused(struct file *file)
 
 	if (bus1_is_peer_file(file))
 		return true;
+	/* A family may change, but neither to nor from this one */
 	sock = sock_from_file(file);
-	if (sock && sock->sk && sock->sk->sk_family == AF_UNIX)
+	if (sock && sock->sk && READ_ONCE(sock->sk->sk_family) == AF_UNIX)
 		return true;
 	return dentry->d_sb->s_magic == ANON_INODE_FS_MAGIC &&
 	       !strcmp(dentry->d_name.name, "[io_uring]");
@@ -316,6 +317,10 @@ int bus1_send_copy(struct bus1_send *send, const struct iov_iter *iter)
 	size_t i;
 	int r;
 
+	/*
+	 * [payload:A] pairs with [payload:B] in bus1_queue_claim(): all of it is
+	 * there before an entry is.
+	 */
 	if (send->seed)
 		return bus1_send_copy_one(send->seed, iter);
 

@@ -47,6 +47,10 @@ bool bus1_active_deactivate(struct bus1_active *active)
  */
 int bus1_active_drain(struct bus1_active *active)
 {
+	/*
+	 * [drain:B] pairs with [drain:A] in bus1_active_release(): what was done
+	 * with a reference is seen when it is gone.
+	 */
 	return wait_event_killable(active->waitq,
-		atomic_read(&active->count) == BUS1_ACTIVE_BIAS);
+		atomic_read_acquire(&active->count) == BUS1_ACTIVE_BIAS);
 }

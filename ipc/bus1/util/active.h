@@ -58,6 +58,7 @@ static inline bool bus1_active_acquire(struct bus1_active *active)
  */
 static inline bool bus1_active_release(struct bus1_active *active)
 {
+	/* [drain:A] pairs with [drain:B] in bus1_active_drain() */
 	if (atomic_dec_return(&active->count) != BUS1_ACTIVE_BIAS)
 		return false;
 	wake_up_all(&active->waitq);

@@ -73,6 +73,7 @@ struct bus1_pool {
  */
 static inline struct page *bus1_pool_page(struct bus1_pool *pool, u64 pos)
 {
+	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
 	struct page *page = xa_load(&pool->pages, pos >> PAGE_SHIFT);
 
 	WARN_ON_ONCE(!page);

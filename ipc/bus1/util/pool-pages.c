@@ -78,6 +78,10 @@ static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index)
 	if (!page)
 		return -ENOMEM;
 
+	/*
+	 * [page:A] pairs with [page:B] in bus1_pool_page() and bus1_pool_fault():
+	 * who finds the page finds it zeroed. The index publishes with release.
+	 */
 	old = xa_cmpxchg(&pool->pages, index, NULL, page,
 			 GFP_KERNEL | BUS1_POOL_GFP);
 	if (old) {
@@ -194,6 +198,10 @@ static unsigned long bus1_pool_trim_chunk(struct bus1_pool *pool,
 
 	for (i = 0; i < n; ++i)
 		put_page(pages[i]);
+	/*
+	 * [trim:A] pairs with [trim:B] in bus1_pool_alloc(): who gets this range
+	 * does not find these pages any more. pool->lock orders it.
+	 */
 	bus1_pool_unreserve(pool, &pool->trim);
 	return n;
 }
@@ -221,6 +229,11 @@ static void bus1_pool_idle(struct work_struct *work)
 	unsigned long pos;
 	u64 peak;
 
+	/*
+	 * [idle:B] pairs with [idle:A] in bus1_pool_pages_unused(): workqueues
+	 * have a full barrier between saying that this is not pending any more
+	 * and calling it.
+	 */
 	spin_lock(&pool->lock);
 	peak = pool->peak;
 	pool->peak = 0;
@@ -242,6 +255,11 @@ static void bus1_pool_idle(struct work_struct *work)
  */
 void bus1_pool_pages_unused(struct bus1_pool *pool)
 {
+	/*
+	 * [idle:A] pairs with [idle:B] in bus1_pool_idle(): whoever finds the
+	 * work pending trusts that it will see what is free now. The look comes
+	 * after pool->lock was taken to free it, and that is enough.
+	 */
 	if (unlikely(atomic_read(&pool->n_pages) > BUS1_POOL_KEEP) &&
 	    !delayed_work_pending(&pool->idle))
 		queue_delayed_work(bus1_pool_wq, &pool->idle, BUS1_POOL_IDLE);
@@ -345,6 +363,7 @@ static vm_fault_t bus1_pool_fault(struct vm_fault *vmf)
 
 	down_read(&pool->map_sem);
 	for (i = 0; i < n_max; ++i) {
+		/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
 		page = xa_load(&pool->pages, vmf->pgoff + i);
 		if (!page)
 			break;
@@ -402,7 +421,10 @@ int bus1_pool_mmap(struct bus1_pool *pool, struct vm_area_struct *vma)
 
 	bus1_pool_ref(pool);
 
-	/* Host to all anonymous files, valid for longer than this module. */
+	/*
+	 * Host to all anonymous files, valid for longer than this module. Written
+	 * once for each mapping, always with the same value.
+	 */
 	WRITE_ONCE(pool->mapping.host, file_inode(file));
 	file->f_mapping = &pool->mapping;
 

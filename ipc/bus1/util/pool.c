@@ -320,6 +320,7 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 	if (r < 0)
 		return r;
 
+	/* [trim:B] pairs with [trim:A] in bus1_pool_trim_chunk() */
 	r = bus1_pool_pages_populate(pool, slice);
 	if (r < 0) {
 		bus1_pool_free(pool, slice, false);

@@ -31,18 +31,20 @@
  *	spin_unlock(lock)
  *						spin_lock(lock)
  *						  b = lowest sealed entry
- *						  push(tx, b.ts)	[A]
- *	seal(tx)	[B]			  floor = b.ts
+ *						  push(tx, b.ts)	[seal:A]
+ *	seal(tx)	[seal:B]		  floor = b.ts
  *						spin_unlock(lock)
  *
- * Either [A] comes first, and [B] seals above b.ts; or [B] comes first, and [A]
- * sees the timestamp and hands out the lower one of both. Both are fully
- * ordered read-modify-writes of tx->word.
+ * Either [seal:A] comes first, and [seal:B] seals above b.ts; or [seal:B] comes
+ * first, and [seal:A] sees the timestamp and hands out the lower one of both.
  *
  * Rule 3: time. Whoever makes a timestamp visible, be it by returning, by waking
  * up, by handing it out, or in an errno, has first seen the clock pass it. Who
  * enters later reads a clock that is monotonic over all CPUs, and gets a higher
  * timestamp.
+ *
+ * Labels in brackets name barriers, and what is ordered without any. Each stands
+ * where it is, says which one it pairs with, and is argued in internals.rst.
  */
 
 /* How many entries may be dropped before the lock is released once. */
@@ -73,6 +75,11 @@ static u64 bus1_tx_id(void)
  */
 u64 bus1_clock_now(void)
 {
+	/*
+	 * [clock:B] pairs with [clock:A] in bus1_clock_pass(): what was loaded
+	 * before, and so whatever told of the other transaction, comes before
+	 * the clock is read. ktime_get_ns() sees to that.
+	 */
 	return ktime_get_ns();
 }
 
@@ -87,6 +94,10 @@ u64 bus1_clock_now(void)
  */
 void bus1_clock_pass(u64 ts)
 {
+	/*
+	 * [clock:A] pairs with [clock:B] in bus1_clock_now(): what is stored
+	 * after this depends on what was read here.
+	 */
 	while (bus1_clock_now() <= ts)
 		cpu_relax();
 }
@@ -115,7 +126,7 @@ void bus1_tx_init(struct bus1_tx *tx)
  */
 bool bus1_tx_sealed(const struct bus1_tx *tx, struct bus1_stamp *stamp)
 {
-	/* Pairs with the release of the compare-and-swap in bus1_tx_seal() */
+	/* [told:B] pairs with [told:A] in bus1_tx_seal() */
 	u64 word = atomic64_read_acquire(&tx->word);
 
 	if (!(word & 1))
@@ -136,8 +147,14 @@ bool bus1_tx_sealed(const struct bus1_tx *tx, struct bus1_stamp *stamp)
  */
 bool bus1_tx_push(struct bus1_tx *tx, u64 ts, struct bus1_stamp *stamp)
 {
+	/* [told:B] pairs with [told:A] in bus1_tx_seal() */
 	s64 old = atomic64_read_acquire(&tx->word);
 
+	/*
+	 * [seal:A] pairs with [seal:B] in bus1_tx_seal(): both change the word by
+	 * compare-and-swap. The first look may be outdated: then there was a
+	 * bound of @ts or above, and the seal is above that.
+	 */
 	stamp->id = tx->id;
 	do {
 		stamp->ts = (u64)old >> 1;
@@ -167,6 +184,14 @@ u64 bus1_tx_seal(struct bus1_tx *tx)
 	s64 old = atomic64_read(&tx->word);
 	u64 ts;
 
+	/*
+	 * [seal:B] pairs with [seal:A] in bus1_tx_push(): the word only changes
+	 * from what the timestamp was computed of.
+	 *
+	 * [told:A] pairs with [told:B] in bus1_tx_sealed() and bus1_tx_push():
+	 * the compare-and-swap is fully ordered, so whoever sees the timestamp
+	 * sees all that the caller did before.
+	 */
 	do {
 		ts = max(bus1_clock_now(), ((u64)old >> 1) + 1);
 	} while (!atomic64_try_cmpxchg(&tx->word, &old, (ts << 1) | 1));
@@ -360,6 +385,11 @@ bool bus1_queue_commit_locked(struct bus1_queue *queue,
 	if (queue->closed)
 		return false;
 
+	/*
+	 * [gone:A] pairs with [gone:B] in bus1_destroy_seal(): the clock is read
+	 * under the lock, so that whatever is staged here later is sealed no
+	 * lower.
+	 */
 	entry->stamp.ts = max(bus1_clock_now(), queue->floor + 1);
 	entry->stamp.id = bus1_tx_id();
 	*ts = entry->stamp.ts;
@@ -529,6 +559,11 @@ void bus1_queue_settle(struct bus1_queue *queue, struct bus1_tx *tx)
 	if (WARN_ON_ONCE(!bus1_tx_sealed(tx, &stamp)))
 		return;
 
+	/*
+	 * [settle:A] pairs with [settle:B] in bus1_queue_collect_locked() and
+	 * bus1_queue_push_locked(): after this section no reader looks at @tx,
+	 * which may be on the stack of the caller.
+	 */
 	spin_lock(&queue->lock);
 	list_for_each_entry(leader, &queue->staged, link) {
 		if (leader->tx == tx) {
@@ -545,6 +580,7 @@ static void bus1_queue_collect_locked(struct bus1_queue *queue)
 	struct bus1_queue_entry *leader, *t;
 	struct bus1_stamp stamp;
 
+	/* [settle:B] pairs with [settle:A] in bus1_queue_settle() */
 	list_for_each_entry_safe(leader, t, &queue->staged, link) {
 		if (bus1_tx_sealed(leader->tx, &stamp))
 			bus1_queue_settle_locked(queue, leader, &stamp);
@@ -561,6 +597,7 @@ static bool bus1_queue_push_locked(struct bus1_queue *queue, u64 ts)
 	struct bus1_stamp stamp;
 	bool sealed = false;
 
+	/* [settle:B] pairs with [settle:A] in bus1_queue_settle() */
 	list_for_each_entry_safe(leader, t, &queue->staged, link) {
 		if (leader->stamp.ts > ts)
 			continue;
@@ -673,6 +710,12 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 	bool again;
 
 	do {
+		/*
+		 * [staged:B] pairs with [staged:A] in bus1_destroy_seal(), and
+		 * [payload:B] pairs with [payload:A] in bus1_send_copy(): who
+		 * finds an entry finds what it stands for, and who has learned
+		 * of a transaction finds its entry. The lock orders both.
+		 */
 		spin_lock(&queue->lock);
 		entry = bus1_queue_next_locked(queue, bus1_clock_now(), true,
 					       drops, &again);

@@ -39,8 +39,9 @@ printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 
 # In the order in which they have to be loaded.
 for module in "${modules[@]}"; do
-	/sbin/modprobe -S "$release" -d "$kernel" --show-depends "$module" 2>/dev/null |
-		sed -n 's/^insmod //p' | xargs
+	# It may be built in.
+	{ /sbin/modprobe -S "$release" -d "$kernel" --show-depends "$module" || true; } \
+		2>/dev/null | sed -n 's/^insmod //p' | xargs
 done | tr ' ' '\n' | awk 'NF && !seen[$0]++' |
 	while read -r file; do
 		to=$root/modules/$(basename "${file%.xz}")

@@ -44,39 +44,46 @@ unpack_source() {
 	rm ./*.deb
 }
 
+# What is on top of tinyconfig.
+options() {
+	local config
+
+	for config in $configs; do
+		grep -E '^(CONFIG_|# CONFIG_.* is not set)' "$here/configs/$config.config"
+	done
+}
+
 build() {
-	local source=$1 config lost
+	local source=$1 lost
 
 	need make gcc gcc-12 binutils libc6-dev bc bison flex libelf-dev libssl-dev \
 		kmod cpio xz-utils
 	mkdir build
 	make -C "$source" O="$PWD/build" -s tinyconfig || return
-	for config in $configs; do
-		cat "$here/configs/$config.config"
-	done >>build/.config
+	options >>build/.config
 	make -C build -s olddefconfig >/dev/null 2>&1 || return
 
 	# What was asked for may depend on something that is missing.
-	lost=$(for config in $configs; do cat "$here/configs/$config.config"; done |
-		grep -E '^(CONFIG_|# CONFIG_.* is not set)' |
-		while read -r line; do
-			case $line in
-			CONFIG_*) grep -qxF "$line" build/.config || echo "$line" ;;
-			*) ! grep -q "^${line:2:-11}=" build/.config || echo "$line" ;;
-			esac
-		done)
+	lost=$(options | while read -r line; do
+		case $line in
+		CONFIG_*) grep -qxF "$line" build/.config || echo "$line" ;;
+		*) ! grep -q "^${line:2:-11}=" build/.config || echo "$line" ;;
+		esac
+	done)
 	[ -z "$lost" ] || { echo "not in the configuration: $lost"; return 1; }
 
-	make -C build -s -j"$jobs" bzImage modules || return
+	make -C build -s -j"$jobs" bzImage modules >build.log 2>&1 || {
+		tail -n 50 build.log
+		return 1
+	}
 	make -C build -s INSTALL_MOD_PATH="$PWD" modules_install || return
 	mkdir boot
 	make -C build -s kernelrelease >release
 	mv build/arch/x86/boot/bzImage "boot/vmlinuz-$(cat release)"
 	# To build modules takes the headers and the tools, and no object.
 	rm -f build/vmlinux* build/.vmlinux* build/.tmp_vmlinux*
-	find build -path build/scripts -prune -o -path build/tools -prune -o \
-		\( -name '*.o' -o -name '*.a' -o -name '*.cmd' \) -type f -delete
-	find build/arch/x86/boot -name '*.bin*' -delete
+	find build \( -name '*.o' -o -name '*.a' -o -name '*.cmd' -o -name '*.bin' \) \
+		-type f -delete
 }
 
 name=${1:?}
@@ -89,9 +96,7 @@ apt_lists "$package"
 version=$(apt_field "$package" Version)
 if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
-	# shellcheck disable=SC2086 # a list
-	key=$( (cd "$here/configs" && cat ${configs// /.config }.config) |
-		cat - <(declare -f build) <(gcc-12 --version) <(echo "$version") |
+	key=$(cat <(options) <(declare -f build) <(gcc-12 --version) <(echo "$version") |
 		sha256sum | cut -c1-12)
 	dir=$cache/kernel/$name-$key
 	lock "$dir"

@@ -18,12 +18,12 @@ rm -f "$dir"/{sums,output,console,verdict,modules/bus1.ko}
 
 selftests=$top/tools/testing/selftests/bus1
 limit=$(sed -n 's/^timeout=//p' "$selftests/settings" 2>/dev/null || true)
-limit=${limit:-300}
-# A machine that hangs is killed after that many seconds.
-deadline=${BUS1_TIMEOUT:-1500}
+traits "$name"
 # The full counts of test_stress take their time.
-scale=${BUS1_STRESS_SCALE:-}
-[ -z "$scale" ] || limit=3600 deadline=${BUS1_TIMEOUT:-8000}
+[ "${scale:-0}" -lt 10 ] || slow=$((slow * 12))
+limit=$((${limit:-300} * slow))
+# A machine that hangs is killed after that many seconds.
+deadline=${BUS1_TIMEOUT:-$((900 + 600 * slow))}
 
 # plan ABI PROGRAM [CASE]
 plan() {
@@ -37,9 +37,10 @@ plan() {
 plan_all() {
 	local abi program i
 
+	echo "slack $slack"
 	echo "load /modules/bus1.ko"
 	[ -z "$scale" ] || echo "env BUS1_STRESS_SCALE $scale"
-	for abi in native m32; do
+	for abi in $abis; do
 		if [ ${#programs[@]} = 0 ]; then
 			while read -r program; do
 				plan "$abi" "$program"
@@ -113,9 +114,14 @@ while read -r _ step result rest; do
 done < <(grep -E '^step (kmemleak|plan) ' "$dir/verdict" || true)
 
 check "powered off in time" "$status"
-grep -E -f <(list log-failures) "$dir/console" >"$dir/findings" || true
+log=$dir/console
+if [ "$name" = race ]; then
+	awk -f "$here/kcsan.awk" "$dir/console" >"$dir/console.ours"
+	log=$dir/console.ours
+fi
+grep -E -f <(list log-failures) "$log" >"$dir/findings" || true
 if [ -s "$dir/findings" ]; then
-	check "kernel log" 1 "$(wc -l <"$dir/findings") suspicious lines in $dir/console"
+	check "kernel log" 1 "$(wc -l <"$dir/findings") suspicious lines in $log"
 	sed 's/^/    /;20q' "$dir/findings"
 elif [ ! -s "$dir/console" ]; then
 	check "kernel log" 1 "it is empty"

@@ -46,6 +46,35 @@ lock() {
 	flock 8
 }
 
+# What a kernel of the table needs, since it is slow or large, and what else it is
+# told at boot. Times for machines without such checks are multiplied by `slow`.
+# shellcheck disable=SC2034 # for the scripts
+traits() {
+	memory=1024 slack=16384 slow=1 append="" abis="native m32" scale=""
+	case $1 in
+	6.1 | 6.1-*)
+		append="slub_debug=FZP,bus1*"
+		;;
+	6.12 | 6.12-*)
+		append="kfence.sample_interval=20"
+		;;
+	debug)
+		# KASAN keeps what is freed for a while, a 32nd of the memory.
+		memory=3072 slack=131072 slow=10 scale=1
+		append="page_poison=1 panic_on_warn=1 kmemleak=${BUS1_KMEMLEAK:-on}"
+		;;
+	race)
+		memory=2048 slack=65536 slow=5 scale=1 abis=native
+		;;
+	fuzz)
+		append="slub_debug=FZP,bus1*"
+		;;
+	esac
+	append+=" ${BUS1_APPEND:-}"
+	abis=${BUS1_ABIS:-$abis}
+	scale=${BUS1_STRESS_SCALE:-$scale}
+}
+
 # Run a command as root.
 as_root() {
 	if [ "$(id -u)" = 0 ]; then

@@ -30,8 +30,13 @@ find "$out" -type l ! -exec test -e {} \; -delete
 		ln -sf "$top/$file" "$out/$file"
 	done
 
+# Overflow of signed numbers is defined in the kernel, and no less a mistake.
+flags=()
+[ "$name" != debug ] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
+-fsanitize-undefined-trap-on-error")
+
 say "building the module for $(cat "$kernel/release")${variant:+ ($variant)}"
-make -C "$kernel/build" M="$out" -j"$jobs" W=1 "$@" modules >"$out/make.log" 2>&1 || {
+make -C "$kernel/build" M="$out" -j"$jobs" W=1 "${flags[@]}" "$@" modules >"$out/make.log" 2>&1 || {
 	cat "$out/make.log" >&2
 	die "the module does not build for $(cat "$kernel/release")"
 }

@@ -28,7 +28,7 @@ boot() {
 	rm -f "$dir/console" "$dir/verdict"
 	# shellcheck disable=SC2086 # a list
 	timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -machine q35 "$@" \
-		-smp 2 -m 1024 -nodefaults -no-user-config -display none \
+		-smp 2 -m "$memory" -nodefaults -no-user-config -display none \
 		-no-reboot -kernel "$kernel/boot/vmlinuz-$release" \
 		-initrd "$image" -append "$append" \
 		-serial "file:$dir/console" -serial "$port" \
@@ -65,15 +65,11 @@ need qemu-system-x86
 kernel=$("$here/kernel.sh" "$name")
 release=$(cat "$kernel/release")
 
-# Each object of bus1 has a cache of its own, so that leaks can be counted.
-# Debian's 6.12 samples with KFENCE; where there is none the allocator checks.
-append="console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic"
-append+=" mitigations=off slab_nomerge"
-case $name in
-6.1 | 6.1-*) append+=" slub_debug=FZP,bus1*" ;;
-*) append+=" kfence.sample_interval=20" ;;
-esac
-append+=" ${BUS1_APPEND:-}"
+# Each object of bus1 has a cache of its own, so that leaks can be counted. Where
+# KFENCE samples it finds what is used too late, where it can't the allocator does.
+traits "$name"
+append="console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic \
+mitigations=off slab_nomerge $append"
 
 if [ "${BUS1_ACCEL:-}" = kvm ] || { [ -z "${BUS1_ACCEL:-}" ] && probe_kvm; }; then
 	accel=("${kvm[@]}")

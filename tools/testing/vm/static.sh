@@ -122,6 +122,13 @@ manual_agrees_with_header() {
 	}
 }
 
+barriers_are_explained() {
+	tools/testing/check-barriers "$top" >"$dir/barriers" || {
+		cat "$dir/barriers"
+		return 1
+	}
+}
+
 need sparse binutils perl g++ shellcheck python3-docutils linux-libc-dev gcc-multilib
 source=$("$here/source.sh")
 
@@ -144,6 +151,7 @@ check "shellcheck" scripts_are_sound
 check "SPDX" files_name_their_license
 check "manual" manual_is_well_formed
 check "manual agrees with the header" manual_agrees_with_header
+check "barriers are explained, and tested" barriers_are_explained
 
 echo "$passed $failed 0" >"$dir/sums"
 say "static checks: $passed passed, $failed failed"
