@@ -132,9 +132,6 @@ bool safe_copy(void *to, const volatile void *from, size_t n)
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
-	/* A signal whose frame could not be written, since that was made to fail. */
-	if (self && self->failing && info->si_code == SI_KERNEL)
-		return;
 	if (self && self->can_jump)
 		siglongjmp(self->jump, 1);
 	finding("the fuzzer itself: signal %d at %p", sig, info->si_addr);
@@ -1116,6 +1113,7 @@ static int call_pass(struct thread *t, struct call *c, struct slot *slot, int fd
 		if (!p->use_mail)
 			return 0;
 		s->vague = true;
+		p->may_block = true;
 		return -send_fd(mail[0], fd);
 	case 3:
 		if (!p->use_mail)
@@ -1300,13 +1298,19 @@ static int dispatch(struct thread *t, struct call *c)
 static void run_call(struct thread *t, struct call *c)
 {
 	struct process *p = t->process;
+	sigset_t all, old;
 	char text[16];
 	int error, n;
 
 	t->bump = t->memory;
-	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT;
+	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT &&
+		!(c->op == OP_RECV && (p->may_block || p->threaded));
 	if (n) {
-		t->failing = true;
+		/* A signal whose frame cannot be written would end the process. */
+		sigfillset(&all);
+		sigdelset(&all, SIGSEGV);
+		sigdelset(&all, SIGBUS);
+		pthread_sigmask(SIG_BLOCK, &all, &old);
 		n = snprintf(text, sizeof(text), "%u", c->fail);
 		pwrite(t->fail_fd, text, n, 0);
 	}
@@ -1318,7 +1322,7 @@ static void run_call(struct thread *t, struct call *c)
 		if (n > 0 && text[0] == '0')
 			++shared->injected[p->index];
 		pwrite(t->fail_fd, "0", 1, 0);
-		t->failing = false;
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
 	check_errno(c, error);
 }

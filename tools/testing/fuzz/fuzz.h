@@ -301,7 +301,6 @@ struct thread {
 	struct cover cover;
 	int fail_fd;
 	int epoll_fd;
-	volatile bool failing;		/* the kernel is asked to fail */
 	char *memory;			/* arrays and arguments of a call */
 	char *bump;
 	sigjmp_buf jump;
