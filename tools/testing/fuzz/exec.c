@@ -1138,10 +1138,12 @@ static int call_pass(struct thread *t, struct call *c, struct slot *slot, int fd
 	}
 	close(pair[0]);
 	/* Some are left in there, for another time to be closed. */
-	if (c->fixed[2] != 5)
+	if (c->fixed[2] != 5) {
 		close(pair[1]);
-	else
+	} else {
 		s->vague = true;
+		p->hidden = true;
+	}
 	return -r;
 }
 
@@ -1468,6 +1470,7 @@ void exec_run(struct process *p, const struct prog *prog)
 	p->threaded = prog_is_threaded(prog);
 	p->tainted = p->use_mail;
 	p->may_block = false;
+	p->hidden = false;
 	p->fresh.n = 0;
 
 	if (p->threaded) {

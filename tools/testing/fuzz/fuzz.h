@@ -320,6 +320,7 @@ struct process {
 	bool threaded;
 	bool tainted;			/* payloads may be anything */
 	bool may_block;
+	bool hidden;			/* a peer is somewhere else but in a slot */
 	uint64_t number;
 	int base_fd;			/* all above belong to the program */
 	int files[16];
