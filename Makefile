@@ -28,10 +28,12 @@ help:
 	@echo '                      K=6.1 names the kernel, K="6.1 6.12" several'
 	@echo '  make check T=stress BUS1_STRESS_SCALE=100'
 	@echo '                      a million messages, and so on (default: 5 percent of that)'
+	@echo '  make check-kunit    the unit tests alone, on the debug kernel'
 	@echo '  make check-static   only what needs no machine: warnings, sparse, style'
-	@echo '  make check-debug    on a kernel that checks memory, locks, objects and leaks'
+	@echo '  make check-debug    on a kernel that checks memory, locks, objects, arithmetic'
+	@echo '  make check-leaks    the same, and lost memory; slow'
 	@echo '  make check-race     on a kernel that looks for data races'
-	@echo '  make check-rt       on a PREEMPT_RT kernel (all three: with T=..., too)'
+	@echo '  make check-rt       on a PREEMPT_RT kernel (these four: with T=..., too)'
 	@echo '  make check-litmus   barriers against the memory model of the kernel'
 	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
 	@echo '                      make fuzz-replay: run programs that did again'
@@ -66,11 +68,17 @@ check:
 check-debug:
 	@$(VM)/check.sh -l debug $(T)
 
+check-leaks:
+	@$(VM)/check.sh -l leaks $(T)
+
 check-race:
 	@$(VM)/check.sh -l race $(T)
 
 check-rt:
 	@$(VM)/check.sh -l 6.12-rt $(T)
+
+check-kunit:
+	@$(VM)/check.sh "$(or $(K),debug)" $(or $(T),kunit)
 
 check-static:
 	@$(VM)/static.sh $(K)
@@ -133,6 +141,6 @@ distclean: clean
 	@$(VM)/clean.sh all
 
 .DEFAULT_GOAL := help
-.PHONY: help all modules demo check check-debug check-race check-rt \
-	check-static check-litmus fuzz fuzz-replay fuzz-distill coverage vm man \
-	install uninstall clean distclean
+.PHONY: help all modules demo check check-debug check-leaks check-race \
+	check-rt check-kunit check-static check-litmus fuzz fuzz-replay fuzz-distill \
+	coverage vm man install uninstall clean distclean

@@ -13,6 +13,9 @@
 #include "util/array.h"
 #include "util/queue.h"
 
+/* How many holders may be notified before the lock is released once. */
+#define BUS1_DESTROY_BATCH	64
+
 /*
  * Make a node part of the transaction, and stage the notifications of all its
  * holders. The owner always gets one: if it is to hear nothing, that is dropped once
@@ -22,6 +25,7 @@ static void bus1_destroy_stage(struct bus1_node *node, struct bus1_death *death)
 {
 	struct bus1_handle *handle;
 	struct bus1_stamp stamp;
+	unsigned int n = 0;
 
 	lockdep_assert_held(&node->owner->destroy_mutex);
 
@@ -39,7 +43,12 @@ static void bus1_destroy_stage(struct bus1_node *node, struct bus1_death *death)
 		/* Whoever joins from now on goes to this list at once */
 		list_move_tail(&handle->link, &node->notified);
 		bus1_handle_notify_locked(handle, death, false, &stamp);
-		cond_resched_lock(&node->lock);
+		/* Whoever waits for the lock need not be on this CPU */
+		if (++n % BUS1_DESTROY_BATCH == 0) {
+			spin_unlock(&node->lock);
+			cond_resched();
+			spin_lock(&node->lock);
+		}
 	}
 	spin_unlock(&node->lock);
 }
@@ -185,8 +194,10 @@ int bus1_nodes_destroy(struct bus1_peer *peer, const u64 *ids, size_t n,
 	mutex_unlock(&peer->destroy_mutex);
 
 exit:
-	while (n_pinned > 0)
+	while (n_pinned > 0) {
 		bus1_handle_unpin(handles[--n_pinned]);
+		cond_resched();
+	}
 	bus1_death_unref(death);
 	kvfree(handles);
 	return r;
@@ -210,8 +221,10 @@ void bus1_destroy_all(struct bus1_peer *peer, struct bus1_death *death)
 	lockdep_assert_held(&peer->recv_mutex);
 
 	bus1_handles_collect(peer, &nodes);
-	list_for_each_entry(node, &nodes, destroy_link)
+	list_for_each_entry(node, &nodes, destroy_link) {
 		bus1_destroy_stage(node, death);
+		cond_resched();
+	}
 	/* Before the seal, so that the peer is never told of what it did */
 	bus1_handles_drop(peer, true);
 	bus1_destroy_seal(death);

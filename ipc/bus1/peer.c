@@ -243,6 +243,7 @@ static void bus1_peer_mark_seed(struct bus1_peer *peer, bool mark)
 	for (i = 0; cargo && i < cargo->n_nodes; ++i) {
 		if (cargo->nodes[i]->owner == peer)
 			cargo->nodes[i]->destroy_mark = mark;
+		cond_resched();
 	}
 }
 

@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/net.h>
 #include <linux/sched.h>
@@ -23,17 +24,31 @@
 #include "util/pool.h"
 #include "util/queue.h"
 
+/* There is nothing in a binder file that is exported but where it comes from. */
+static bool bus1_send_is_binder(struct file *file)
+{
+	struct module *owner = file->f_op->owner;
+
+	if (!S_ISCHR(file_inode(file)->i_mode))
+		return false;
+	return file_inode(file)->i_sb->s_magic == BINDERFS_SUPER_MAGIC ||
+	       (owner && !strcmp(module_name(owner), "binder_linux"));
+}
+
 /*
  * Files that can hold messages, and so other files: passing them on could make
  * references that go in a circle. There is no exported way to recognize io_uring
- * but its name in the kernel's own file system, where user space names nothing.
+ * but its name in the kernel's own file system, where user space names nothing. A
+ * file that is only a path has nothing behind it, whatever the path says.
  */
 static bool bus1_send_is_refused(struct file *file)
 {
 	struct dentry *dentry = file->f_path.dentry;
 	struct socket *sock;
 
-	if (bus1_is_peer_file(file))
+	if (file->f_mode & FMODE_PATH)
+		return false;
+	if (bus1_is_peer_file(file) || bus1_send_is_binder(file))
 		return true;
 	/* A family may change, but neither to nor from this one */
 	sock = sock_from_file(file);
@@ -414,8 +429,10 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 	struct bus1_handle *handle;
 	size_t i;
 
-	for (i = 0; i < send->n_dests; ++i)
+	for (i = 0; i < send->n_dests; ++i) {
 		bus1_handle_commit_new(send->dests[i].handle);
+		cond_resched();
+	}
 	for (i = 0; i < send->n_handles; ++i) {
 		cond_resched();
 		handle = send->handles[i];

@@ -3,6 +3,7 @@
 #include <linux/limits.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/string.h>
@@ -34,6 +35,8 @@ static int bus1_array_cmp(const void *a, const void *b)
 {
 	u64 x = *(const u64 *)a, y = *(const u64 *)b;
 
+	/* Long arrays take their time, and sort() never lets go of the CPU */
+	cond_resched();
 	return x < y ? -1 : x > y;
 }
 

@@ -8,6 +8,7 @@
 #include <linux/percpu.h>
 #include <linux/processor.h>
 #include <linux/rbtree.h>
+#include <linux/sched.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
 #include "queue.h"
@@ -47,7 +48,7 @@
  * where it is, says which one it pairs with, and is argued in internals.rst.
  */
 
-/* How many entries may be dropped before the lock is released once. */
+/* How many entries may be looked at before the lock is released once. */
 #define BUS1_QUEUE_BATCH	64
 
 /* Transactions entered on this CPU, see bus1_tx_id(). */
@@ -685,6 +686,7 @@ static bool bus1_queue_has_more(struct bus1_queue *queue,
 			bus1_queue_drop_locked(queue, entry, drops);
 		}
 		spin_unlock(&queue->lock);
+		cond_resched();
 	} while (more && stale);
 
 	return more;
@@ -700,7 +702,7 @@ static bool bus1_queue_has_more(struct bus1_queue *queue,
  * bus1_queue_done_locked() once the entry was received, or else
  * bus1_queue_unclaim_locked().
  *
- * Context: Any.
+ * Context: Process context, may sleep.
  * Return: The entry, or NULL if none is ready.
  */
 struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
@@ -773,6 +775,14 @@ bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops)
 	return ready;
 }
 
+/* Let others have the lock, and the CPU. */
+static void bus1_queue_break_locked(struct bus1_queue *queue)
+{
+	spin_unlock(&queue->lock);
+	cond_resched();
+	spin_lock(&queue->lock);
+}
+
 /* Take the first entry off if it comes before @stamp, and drop or keep it. */
 static bool bus1_queue_flush_one_locked(struct bus1_queue *queue,
 					const struct bus1_stamp *stamp,
@@ -803,7 +813,7 @@ static bool bus1_queue_flush_one_locked(struct bus1_queue *queue,
  * Nothing is added below @stamp any more. What is to be kept may be missing for a
  * moment to bus1_queue_peek().
  *
- * Context: Any.
+ * Context: Process context, may sleep.
  */
 void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 		      struct list_head *drops)
@@ -816,18 +826,14 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 	queue->floor = max(queue->floor, stamp->ts);
 	bus1_queue_push_locked(queue, stamp->ts);
 	while (bus1_queue_flush_one_locked(queue, stamp, drops, &kept)) {
-		if (++n % BUS1_QUEUE_BATCH == 0) {
-			spin_unlock(&queue->lock);
-			spin_lock(&queue->lock);
-		}
+		if (++n % BUS1_QUEUE_BATCH == 0)
+			bus1_queue_break_locked(queue);
 	}
 	list_for_each_entry_safe(entry, t, &kept, link) {
 		bus1_queue_add_locked(queue, entry, BUS1_ENTRY_READY);
 		bus1_queue_ready_locked(queue, entry, false);
-		if (++n % BUS1_QUEUE_BATCH == 0) {
-			spin_unlock(&queue->lock);
-			spin_lock(&queue->lock);
-		}
+		if (++n % BUS1_QUEUE_BATCH == 0)
+			bus1_queue_break_locked(queue);
 	}
 	spin_unlock(&queue->lock);
 }
@@ -841,7 +847,7 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
  * What becomes stale without being looked at here is dropped when its turn
  * comes.
  *
- * Context: Any.
+ * Context: Process context, may sleep.
  */
 void bus1_queue_purge(struct bus1_queue *queue, struct list_head *siblings,
 		      struct list_head *drops)
@@ -857,7 +863,7 @@ void bus1_queue_purge(struct bus1_queue *queue, struct list_head *siblings,
 		entry = list_first_entry(&todo, struct bus1_queue_entry,
 					 sibling);
 		leader = entry;
-		while (!leader->leader)
+		for (; !leader->leader; ++n)
 			leader = list_next_entry(leader, group);
 		if (bus1_queue_is_doomed(queue, entry,
 					 bus1_queue_is_ready(leader),
@@ -865,9 +871,9 @@ void bus1_queue_purge(struct bus1_queue *queue, struct list_head *siblings,
 			bus1_queue_drop_locked(queue, entry, drops);
 		else
 			list_move_tail(&entry->sibling, siblings);
-		if (++n % BUS1_QUEUE_BATCH == 0) {
-			spin_unlock(&queue->lock);
-			spin_lock(&queue->lock);
+		if (++n >= BUS1_QUEUE_BATCH) {
+			bus1_queue_break_locked(queue);
+			n = 0;
 		}
 	}
 	spin_unlock(&queue->lock);

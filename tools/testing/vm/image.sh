@@ -11,7 +11,7 @@
 
 name=${1:?} image=${2:?} plan=${3:?}
 shift 3
-modules=(fuse)
+modules=(fuse binder_linux)
 
 need busybox-static cpio gcc libc6-dev kmod xz-utils
 kernel=$("$here/kernel.sh" "$name")

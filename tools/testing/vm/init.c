@@ -7,6 +7,8 @@
  *	load FILE		load a module
  *	try FILE		load a module, it is all right if that fails
  *	slack KB		so much memory may be missing at the end
+ *	kunit			print the results of unit tests, which ran when the module
+ *				was loaded; it is a failure if there are none
  *	env NAME VALUE		set a variable for the programs that follow
  *	test SECONDS NAME PATH [ARGUMENT...]
  *				run a test program
@@ -22,6 +24,7 @@
  * After each program everything is killed that it left running. As the first
  * process it inherits all orphans, so what can't be reaped then is stuck.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -43,6 +46,7 @@
 #include <unistd.h>
 
 #define MODULE		"bus1"
+#define KUNIT_RESULTS	"/sys/kernel/debug/kunit"
 #define REAP_MS		30000	/* until a killed process must be gone */
 #define SETTLE_MS	30000	/* until what is freed late must be free */
 
@@ -334,6 +338,46 @@ static void run(const char *kind, const char *name, int seconds, char **argv)
 		say(output, "@end %s exit %d\n", name, WEXITSTATUS(status));
 }
 
+/*
+ * Print the cases of a suite as if it were a program. They are indented: what is
+ * not is about the suite as a whole, and what is more belongs to a case.
+ */
+static void kunit_suite(const char *suite)
+{
+	const char *name = suite + strlen(MODULE "_");
+	char path[512], line[1024];
+	FILE *f;
+
+	say(output, "@begin kunit/%s\n", name);
+	snprintf(path, sizeof(path), KUNIT_RESULTS "/%s/results", suite);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "    ", 4))
+			say(output, "%s", line + 4);
+	}
+	if (f)
+		fclose(f);
+	say(output, "@end kunit/%s exit 0\n", name);
+}
+
+static void kunit(void)
+{
+	struct dirent **suites = NULL;
+	int i, n, n_suites = 0;
+
+	n = scandir(KUNIT_RESULTS, &suites, NULL, alphasort);
+	for (i = 0; i < n; ++i) {
+		if (!strncmp(suites[i]->d_name, MODULE "_", strlen(MODULE "_"))) {
+			kunit_suite(suites[i]->d_name);
+			++n_suites;
+		}
+		free(suites[i]);
+	}
+	free(suites);
+	say(verdict, "step kunit %s %d suites\n", n_suites ? "ok" : "fail",
+	    n_suites);
+}
+
 static void shell(void)
 {
 	char *argv[] = { "/bin/sh", "-l", NULL };
@@ -509,6 +553,8 @@ static void do_line(char *line)
 		load(argv[1]);
 	} else if (!strcmp(argv[0], "slack") && n == 2) {
 		memory_slack = atol(argv[1]);
+	} else if (!strcmp(argv[0], "kunit") && n == 1) {
+		kunit();
 	} else if (!strcmp(argv[0], "env") && n == 3) {
 		setenv(argv[1], argv[2], 1);
 	} else if (!strcmp(argv[0], "test") && n >= 4) {

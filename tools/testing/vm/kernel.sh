@@ -98,14 +98,14 @@ if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
 	key=$(cat <(options) <(declare -f build) <(gcc-12 --version) <(echo "$version") |
 		sha256sum | cut -c1-12)
-	dir=$cache/kernel/$name-$key
+	dir=$cache/kernel/built-$key
 	lock "$dir"
 	if [ ! -d "$dir" ]; then
 		say "unpacking $package $version"
 		source=$(cached "kernel-source/${version//:/%}" unpack_source)
 		say "building the kernel '$name' ($configs)"
 	fi
-	cached "kernel/$name-$key" build "${source:-}"
+	cached "kernel/built-$key" build "${source:-}"
 	exit
 fi
 release=$(apt_field "$package" Depends |

@@ -4,7 +4,8 @@
 # lane.sh NAME [TEST...]
 #
 # Run tests on a kernel of the table `kernels`, all or those given: as PROGRAM,
-# as PROGRAM.CASE, PROGRAM.FIXTURE.CASE or PROGRAM.FIXTURE.VARIANT.CASE. Then
+# as PROGRAM.CASE, PROGRAM.FIXTURE.CASE or PROGRAM.FIXTURE.VARIANT.CASE; as kunit
+# or kunit.SUITE or kunit.SUITE.CASE for those that are part of the module. Then
 # prove that nothing is left over. Print what happened to a person, and write
 # the sums (passed, failed, skipped) to $work/lane/NAME/sums.
 
@@ -39,9 +40,10 @@ plan_all() {
 
 	echo "slack $slack"
 	echo "load /modules/bus1.ko"
+	[ -z "$kunit" ] || echo kunit
 	[ -z "$scale" ] || echo "env BUS1_STRESS_SCALE $scale"
 	for abi in $abis; do
-		if [ ${#programs[@]} = 0 ]; then
+		if [ $# = 0 ]; then
 			while read -r program; do
 				plan "$abi" "$program"
 			done <"$tests/$abi/programs"
@@ -53,8 +55,27 @@ plan_all() {
 	echo finish
 }
 
+# Unit tests run by themselves, when the module is loaded. `kunit` is what the
+# kernel has to be told: without tests given, nothing but that they may.
+kunit=
+if [ $# = 0 ] && grep -qs '^CONFIG_KUNIT=' "$("$here/kernel.sh" "$name")/build/.config"; then
+	kunit=kunit.enable=1
+fi
+
 programs=() cases=()
 for spec; do
+	# KUnit takes one filter: if there are several such tests, run all of them.
+	case $spec in
+	kunit) filter=kunit.enable=1 ;;
+	kunit.*.*) filter="kunit.filter_glob=bus1_${spec#kunit.}" ;;
+	kunit.*) filter="kunit.filter_glob=bus1_${spec#kunit.}.*" ;;
+	*) filter= ;;
+	esac
+	if [ -n "$filter" ]; then
+		[ -z "$kunit" ] || filter=kunit.enable=1
+		kunit=$filter
+		continue
+	fi
 	program=test_${spec%%.*}
 	program=${program/#test_test_/test_}
 	[ -e "$selftests/$program.c" ] ||
@@ -68,11 +89,15 @@ for spec; do
 done
 
 ko=$("$here/module.sh" "$name")
-tests=$("$here/selftests.sh" "${programs[@]}")
-plan_all >"$dir/plan"
 mkdir -p "$dir/modules"
 cp "$ko" "$dir/modules/"
-"$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$tests=tests"
+contents=("$dir/modules=modules")
+if [ $# = 0 ] || [ ${#programs[@]} -gt 0 ]; then
+	tests=$("$here/selftests.sh" "${programs[@]}")
+	contents+=("$tests=tests")
+fi
+plan_all "$@" >"$dir/plan"
+"$here/image.sh" "$name" "$dir/image" "$dir/plan" "${contents[@]}"
 
 # Debian's awk collects its input before it looks at it, unless told otherwise.
 awk=(awk)
@@ -82,7 +107,7 @@ release=$(cat "$("$here/kernel.sh" "$name")/release")
 say "booting $release"
 touch "$dir/output"
 status=0
-"$here/qemu.sh" "$name" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
+BUS1_KUNIT=$kunit "$here/qemu.sh" "$name" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
 	tee "$dir/output" |
 	"${awk[@]}" -f "$here/ktap.awk" -v prefix="$name " -v sums="$dir/sums" \
 		-v verbose="$([ $# = 0 ] || echo 1)" || status=$?
@@ -101,7 +126,9 @@ check() {
 }
 
 touch "$dir/verdict" "$dir/console"
-for step in load processes slabs-empty unload gone memory; do
+steps=(load processes slabs-empty unload gone memory)
+[ "$name" != leaks ] || steps+=(kmemleak)
+for step in "${steps[@]}"; do
 	if line=$(grep "^step $step " "$dir/verdict"); then
 		result=$(cut -d' ' -f3 <<<"$line")
 		check "$step" "$([ "$result" = ok ]; echo $?)" "$(cut -d' ' -f4- <<<"$line")"
@@ -111,7 +138,7 @@ for step in load processes slabs-empty unload gone memory; do
 done
 while read -r _ step result rest; do
 	check "$step" "$([ "$result" = ok ]; echo $?)" "$rest"
-done < <(grep -E '^step (kmemleak|plan) ' "$dir/verdict" || true)
+done < <(grep -E '^step (kunit|plan) ' "$dir/verdict" || true)
 
 check "powered off in time" "$status"
 log=$dir/console

@@ -58,10 +58,12 @@ traits() {
 	6.12 | 6.12-*)
 		append="kfence.sample_interval=20"
 		;;
-	debug)
+	debug | leaks)
 		# KASAN keeps what is freed for a while, a 32nd of the memory.
 		memory=3072 slack=131072 slow=10 scale=1
-		append="page_poison=1 panic_on_warn=1 kmemleak=${BUS1_KMEMLEAK:-on}"
+		append="page_poison=1 panic_on_warn=1"
+		# To watch for leaks makes all of it three times slower.
+		[ "$1" = leaks ] && slow=30 || append+=" kmemleak=off"
 		;;
 	race)
 		memory=2048 slack=65536 slow=5 scale=1 abis=native

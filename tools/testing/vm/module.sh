@@ -15,7 +15,7 @@ shift $(($# > 1 ? 2 : 1))
 
 need make gcc gcc-12 binutils libc6-dev kmod libelf1 libssl3 zlib1g pahole xz-utils
 kernel=$("$here/kernel.sh" "$name")
-out=$work/module/$(cat "$kernel/release")${variant:+-$variant}
+out=$work/module/$(basename "$kernel")${variant:+-$variant}
 lock "$out"
 [ -z "$variant" ] || rm -rf "$out"
 mkdir -p "$out"
@@ -32,7 +32,7 @@ find "$out" -type l ! -exec test -e {} \; -delete
 
 # Overflow of signed numbers is defined in the kernel, and no less a mistake.
 flags=()
-[ "$name" != debug ] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
+[[ $name != @(debug|leaks) ]] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
 -fsanitize-undefined-trap-on-error")
 
 say "building the module for $(cat "$kernel/release")${variant:+ ($variant)}"

@@ -78,5 +78,9 @@ else
 	append+=" $tcg_append"
 fi
 
+# Unit tests run when the module is loaded. That takes time: only who asks for
+# them shall wait.
+append+=" ${BUS1_KUNIT:-kunit.enable=0}"
+
 port=${BUS1_PORT:-stdio}
 boot "$dir" "$image" "$seconds" "${accel[@]}"

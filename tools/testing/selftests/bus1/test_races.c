@@ -206,6 +206,53 @@ TEST_F(race, transfer_to_an_owner_that_flushes)
 	expect_told(_metadata, &self->o, &cmd);
 }
 
+TEST_F(race, descriptors_that_are_gone_when_files_are_installed)
+{
+	struct rlimit limit, few;
+	struct bus1_cmd_recv recv;
+	struct stalled s;
+	int fds[2], n, i, fd;
+	__u64 handle = 0x300;
+
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
+	ASSERT_EQ(0, msg_send(self->o.fd, .dst = &self->op, .n_dst = 1,
+			      .handles = &handle, .n_handles = 1,
+			      .fds = (int[]){ fds[1], fds[1], fds[1] },
+			      .n_fds = 3));
+	bus1_recv_init(&recv, BUS1_RECV_FLAG_INSTALL_FDS);
+	ASSERT_EQ(0, stall_result(&s, self->p.fd, BUS1_CMD_RECV, &recv,
+				  sizeof(recv)));
+
+	/* There was room for three, now there is for one. */
+	n = count_fds();
+	fd = dup(fds[0]);
+	ASSERT_LE(0, fd);
+	close(fd);
+	few = limit;
+	few.rlim_cur = fd + 1;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &few));
+	EXPECT_EQ(-EMFILE, stalled_result_end(&s));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	EXPECT_EQ(n - 1, count_fds());
+
+	/* Nothing is lost, and nothing was counted. */
+	EXPECT_EQ(1, bus1_fdinfo(self->p.fd, "bus1-queue"));
+	EXPECT_EQ(3, bus1_fdinfo(self->p.fd, "bus1-fds"));
+	recv = RECV_FLAGS(&self->p, BUS1_RECV_FLAG_INSTALL_FDS);
+	ASSERT_EQ(3, recv.msg.n_fds);
+	ASSERT_EQ(1, recv.msg.n_handles);
+	EXPECT_EQ(1, bus1_drain_refs(self->p.fd,
+				     recv_handle(&self->p, &recv, 0)));
+	for (i = 0; i < 3; i++) {
+		fd = recv_fd(&self->p, &recv, i);
+		EXPECT_TRUE(same_file(fd, fds[1]));
+		close(fd);
+	}
+	close(fds[1]);
+	EXPECT_TRUE(pipe_wait_eof(fds[0]));
+}
+
 static void *disconnect(void *arg)
 {
 	bus1_disconnect(*(int *)arg);
