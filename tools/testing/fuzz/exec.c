@@ -12,6 +12,7 @@
 #include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1362,7 +1363,17 @@ static unsigned int first_of_threads(const struct prog *prog)
 
 static void thread_init(struct thread *t)
 {
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t cpus;
+
 	self = t;
+	/*
+	 * Threads of one process on different CPUs, or else they seldom meet; and each
+	 * always on the same, so that no other CPU has to be told of mappings.
+	 */
+	CPU_ZERO(&cpus);
+	CPU_SET((t->process->index + t->index) % (n > 0 ? n : 1), &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
 	t->tid = syscall(SYS_gettid);
 	/* Each process is a user of its own: what that one has can be added up. */
 	syscall(SYS_setresuid, t->process->uid, -1, -1);
