@@ -338,7 +338,8 @@ struct process {
 
 #define MEMORY_SIZE	(1U << 20)	/* of a thread, for arrays */
 #define PAYLOAD_SIZE	(1U << 20)
-#define MAP_LEN		(1U << 20)	/* what a pool is mapped with */
+/* What a pool is mapped with: few pages, to be told to the CPU one by one */
+#define MAP_LEN		(1U << 17)
 
 extern _Thread_local struct thread *self;
 extern int mail[2];
