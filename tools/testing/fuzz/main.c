@@ -53,7 +53,7 @@
 
 struct shared *shared;
 
-static unsigned int n_procs = 2;
+static unsigned int n_procs = 4;
 static unsigned int n_loaded;
 static pid_t pids[MAX_PROCS];
 static struct process process;

@@ -6,7 +6,7 @@
 # Run the fuzzer of tools/testing/fuzz on a kernel of the table `kernels`.
 #
 # run		runs the corpus, and then new programs for FUZZ_SECONDS (300) in
-#		FUZZ_PROCS (2) processes, from FUZZ_SEED (the time)
+#		FUZZ_PROCS (4) processes, from FUZZ_SEED (the time)
 # replay	runs the corpus, or the programs of the files FUZZ_PROGRAMS, FUZZ_TIMES
 #		(1) times
 # distill	runs the corpus and the programs of FUZZ_PROGRAMS, and makes of them
@@ -20,8 +20,7 @@
 
 mode=${1:?} name=${2:-fuzz}
 seconds=${FUZZ_SECONDS:-300}
-# One for each CPU: to switch between processes is what costs most when emulated.
-procs=${FUZZ_PROCS:-2}
+procs=${FUZZ_PROCS:-4}
 seed=${FUZZ_SEED:-$(date +%s)}
 times=${FUZZ_TIMES:-1}
 programs=${FUZZ_PROGRAMS:-}
