@@ -12,6 +12,7 @@
 #include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,11 +130,12 @@ bool safe_copy(void *to, const volatile void *from, size_t n)
 	return true;
 }
 
-static void on_fault(int sig)
+static void on_fault(int sig, siginfo_t *info, void *context)
 {
+	(void)context;
 	if (self && self->can_jump)
 		siglongjmp(self->jump, 1);
-	finding("the fuzzer itself: signal %d", sig);
+	finding("the fuzzer itself: signal %d at %p", sig, info->si_addr);
 	_exit(1);
 }
 
@@ -156,15 +158,28 @@ static char *map_memory(size_t size)
 	return p;
 }
 
+/* A mapping is unmapped once, and with its own length, whatever threads do. */
+static char *map_address(uintptr_t map)
+{
+	return (char *)(map & ~4095UL);
+}
+
+static size_t map_length(uintptr_t map)
+{
+	unsigned int which = map & 4095;
+
+	return which ? sym_edge(T_LEN, EDGE + which - 1) : MAP_LEN;
+}
+
 static char *some_map(struct process *p)
 {
 	unsigned int i;
-	char *map;
+	uintptr_t map;
 
 	for (i = 0; i < N_PEERS; ++i) {
 		map = atomic_load(&p->slots[i].map);
 		if (map)
-			return map;
+			return map_address(map);
 	}
 	return p->none;
 }
@@ -251,10 +266,10 @@ static struct slot *find_slot(struct process *p, unsigned int v)
 
 static void drop_map(struct slot *slot)
 {
-	char *map = atomic_exchange(&slot->map, NULL);
+	uintptr_t map = atomic_exchange(&slot->map, 0);
 
 	if (map)
-		munmap(map, slot->map_len);
+		munmap(map_address(map), map_length(map));
 }
 
 static void put_slot(struct process *p, unsigned int v, int fd,
@@ -272,21 +287,21 @@ static void put_slot(struct process *p, unsigned int v, int fd,
 		close(old);
 }
 
+/* Where the pool can be read, or NULL. */
 static char *slot_map(struct slot *slot, int fd)
 {
-	char *map = atomic_load(&slot->map), *none = NULL;
+	uintptr_t map = atomic_load(&slot->map), none = 0;
+	char *at;
 
 	if (map)
-		return map;
-	map = mmap(NULL, MAP_LEN, PROT_READ, MAP_SHARED | MAP_32BIT, fd, 0);
-	if (map == MAP_FAILED)
+		return map_length(map) >= MAP_LEN ? map_address(map) : NULL;
+	at = mmap(NULL, MAP_LEN, PROT_READ, MAP_SHARED | MAP_32BIT, fd, 0);
+	if (at == MAP_FAILED)
 		return NULL;
-	if (!atomic_compare_exchange_strong(&slot->map, &none, map)) {
-		munmap(map, MAP_LEN);
-		return none;
-	}
-	slot->map_len = MAP_LEN;
-	return map;
+	if (atomic_compare_exchange_strong(&slot->map, &none, (uintptr_t)at))
+		return at;
+	munmap(at, MAP_LEN);
+	return NULL;
 }
 
 static uint64_t own_id(unsigned int v, unsigned int rep)
@@ -351,7 +366,9 @@ static int call_open(struct thread *t, struct call *c)
 		syscall(SYS_setresuid, p->uid, -1, -1);
 	if (fd >= 0)
 		put_slot(p, c->fixed[0], fd, NULL);
-	else if (e != ENOMEM && e != EMFILE && e != ENFILE && e != EINTR)
+	else if (e != ENOMEM && e != EMFILE && e != ENFILE && e != EINTR &&
+		 /* To read the path is made to fail, too. */
+		 !(c->fail && e == EFAULT))
 		finding("open: errno %d", e);
 	return e;
 }
@@ -750,7 +767,7 @@ static void check_slice_content(struct process *p, struct slot *slot, int fd,
 		return;
 	/* What lies beyond the mapping is not looked at. */
 	map = end <= MAP_LEN ? slot_map(slot, fd) : NULL;
-	if (!map || slot->map_len < MAP_LEN) {
+	if (!map) {
 		if (arg->msg.n_handles)
 			s->vague = true;
 		return;
@@ -894,9 +911,13 @@ static int call_mmap(struct call *c, struct slot *slot, int fd)
 		MAP_SHARED, MAP_PRIVATE, MAP_SHARED | MAP_POPULATE, MAP_SHARED_VALIDATE,
 	};
 	size_t len = edge_or(T_LEN, c->fixed[MMAP_LEN], MAP_LEN);
+	unsigned int which = c->fixed[MMAP_LEN] < EDGE ? 0 :
+		c->fixed[MMAP_LEN] - EDGE + 1;
 	int prot = prots[c->fixed[MMAP_PROT] < 8 ? 0 : c->fixed[MMAP_PROT] & 3];
 	int kind = kinds[c->fixed[MMAP_KIND] < 4 ? 0 : c->fixed[MMAP_KIND] & 3];
-	char *map, *none = NULL;
+	bool shifted = c->fixed[MMAP_KIND] == 9;
+	uintptr_t none = 0;
+	char *at;
 
 	drop_map(slot);
 	/* To fill in nothing takes long, too. */
@@ -904,38 +925,34 @@ static int call_mmap(struct call *c, struct slot *slot, int fd)
 		kind = MAP_SHARED;
 	if (len <= 1 << 24)
 		kind |= MAP_32BIT;
-	map = mmap(NULL, len, prot, kind | MAP_NORESERVE, fd,
-		   c->fixed[MMAP_KIND] == 9 ? 4096 : 0);
-	if (map == MAP_FAILED)
+	at = mmap(NULL, len, prot, kind | MAP_NORESERVE, fd, shifted ? 4096 : 0);
+	if (at == MAP_FAILED)
 		return errno;
 	if (prot & PROT_WRITE)
 		finding("mmap: writable");
-	if (atomic_compare_exchange_strong(&slot->map, &none, map)) {
-		/* Where bytes cannot be read at their place they are not checked. */
-		slot->map_len = prot & PROT_READ && c->fixed[MMAP_KIND] != 9 ? len : 1;
-		if (slot->map_len == 1 && len != 1) {
-			atomic_store(&slot->map, NULL);
-			munmap(map, len);
-		}
-	} else {
-		munmap(map, len);
-	}
+	/* One that does not show the pool as it is would confuse the checks. */
+	if (shifted || !(prot & PROT_READ) ||
+	    !atomic_compare_exchange_strong(&slot->map, &none, (uintptr_t)at | which))
+		munmap(at, len);
 	return 0;
 }
 
 static int call_mremap(struct call *c, struct slot *slot)
 {
-	char *map = atomic_exchange(&slot->map, NULL), *to;
+	uintptr_t map = atomic_exchange(&slot->map, 0);
 	size_t len = edge_or(T_LEN, c->fixed[1], MAP_LEN);
+	char *to;
+	int e;
 
 	if (!map)
 		return 0;
 	if (len > 1ULL << 33 || !len)
 		len = MAP_LEN;
-	to = mremap(map, slot->map_len, len, MREMAP_MAYMOVE);
+	to = mremap(map_address(map), map_length(map), len, MREMAP_MAYMOVE);
 	if (to == MAP_FAILED) {
-		munmap(map, slot->map_len);
-		return errno;
+		e = errno;
+		munmap(map_address(map), map_length(map));
+		return e;
 	}
 	munmap(to, len);
 	return 0;
@@ -948,23 +965,26 @@ static int call_madvise(struct call *c, struct slot *slot)
 		MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_PAGEOUT, MADV_COLD,
 		MADV_HUGEPAGE, MADV_DOFORK, MADV_MERGEABLE,
 	};
-	char *map = atomic_load(&slot->map);
-	size_t len = slot->map_len < MAP_LEN ? slot->map_len : MAP_LEN;
+	uintptr_t map = atomic_load(&slot->map);
+	size_t len = map_length(map);
 
 	if (!map)
 		return 0;
-	return result(madvise(map, len, advice[c->fixed[1] % ARRAY_SIZE(advice)]));
+	if (len > MAP_LEN)
+		len = MAP_LEN;
+	return result(madvise(map_address(map), len,
+			      advice[c->fixed[1] % ARRAY_SIZE(advice)]));
 }
 
 static int call_mprotect(struct process *p, struct call *c, struct slot *slot)
 {
-	char *map = atomic_load(&slot->map);
 	int prot = c->fixed[1] & 1 ? PROT_READ : PROT_READ | PROT_WRITE, r;
+	uintptr_t map = atomic_load(&slot->map);
 
-	if (!map)
+	if (!map || p->threaded)
 		return 0;
-	r = result(mprotect(map, 4096, prot));
-	if (!r && prot & PROT_WRITE && !p->threaded)
+	r = result(mprotect(map_address(map), 4096, prot));
+	if (!r && prot & PROT_WRITE)
 		finding("mprotect: writable");
 	return r;
 }
@@ -972,7 +992,7 @@ static int call_mprotect(struct process *p, struct call *c, struct slot *slot)
 static int call_touch(struct thread *t, struct call *c, struct slot *slot)
 {
 	static const unsigned int offsets[] = { 0, 4096, 8192, 65536, MAP_LEN - 4096 };
-	char *map = atomic_load(&slot->map);
+	char *map = map_address(atomic_load(&slot->map));
 	volatile char byte;
 
 	if (!map)
@@ -1096,6 +1116,7 @@ static int call_pass(struct thread *t, struct call *c, struct slot *slot, int fd
 		if (!p->use_mail)
 			return 0;
 		s->vague = true;
+		p->may_block = true;
 		return -send_fd(mail[0], fd);
 	case 3:
 		if (!p->use_mail)
@@ -1120,10 +1141,12 @@ static int call_pass(struct thread *t, struct call *c, struct slot *slot, int fd
 	}
 	close(pair[0]);
 	/* Some are left in there, for another time to be closed. */
-	if (c->fixed[2] != 5)
+	if (c->fixed[2] != 5) {
 		close(pair[1]);
-	else
+	} else {
 		s->vague = true;
+		p->hidden = true;
+	}
 	return -r;
 }
 
@@ -1280,12 +1303,19 @@ static int dispatch(struct thread *t, struct call *c)
 static void run_call(struct thread *t, struct call *c)
 {
 	struct process *p = t->process;
+	sigset_t all, old;
 	char text[16];
 	int error, n;
 
 	t->bump = t->memory;
-	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT;
+	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT &&
+		!(c->op == OP_RECV && (p->may_block || p->threaded));
 	if (n) {
+		/* A signal whose frame cannot be written would end the process. */
+		sigfillset(&all);
+		sigdelset(&all, SIGSEGV);
+		sigdelset(&all, SIGBUS);
+		pthread_sigmask(SIG_BLOCK, &all, &old);
 		n = snprintf(text, sizeof(text), "%u", c->fail);
 		pwrite(t->fail_fd, text, n, 0);
 	}
@@ -1297,6 +1327,7 @@ static void run_call(struct thread *t, struct call *c)
 		if (n > 0 && text[0] == '0')
 			++shared->injected[p->index];
 		pwrite(t->fail_fd, "0", 1, 0);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
 	check_errno(c, error);
 }
@@ -1332,7 +1363,17 @@ static unsigned int first_of_threads(const struct prog *prog)
 
 static void thread_init(struct thread *t)
 {
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t cpus;
+
 	self = t;
+	/*
+	 * Threads of one process on different CPUs, or else they seldom meet; and each
+	 * always on the same, so that no other CPU has to be told of mappings.
+	 */
+	CPU_ZERO(&cpus);
+	CPU_SET((t->process->index + t->index) % (n > 0 ? n : 1), &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
 	t->tid = syscall(SYS_gettid);
 	/* Each process is a user of its own: what that one has can be added up. */
 	syscall(SYS_setresuid, t->process->uid, -1, -1);
@@ -1442,6 +1483,7 @@ void exec_run(struct process *p, const struct prog *prog)
 	p->threaded = prog_is_threaded(prog);
 	p->tainted = p->use_mail;
 	p->may_block = false;
+	p->hidden = false;
 	p->fresh.n = 0;
 
 	if (p->threaded) {
@@ -1482,7 +1524,8 @@ static void open_files(struct process *p)
 
 bool exec_init(struct process *p, unsigned int index)
 {
-	struct sigaction fault = { .sa_handler = on_fault, .sa_flags = SA_NODEFER };
+	struct sigaction fault = {
+		.sa_sigaction = on_fault, .sa_flags = SA_NODEFER | SA_SIGINFO };
 	struct sigaction restart = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 	struct sigaction interrupt = { .sa_handler = on_signal };
 	static const struct itimerval tick = { { 0, 20000 }, { 0, 20000 } };

@@ -244,7 +244,7 @@ struct shared {
 	_Atomic uint64_t progs[MAX_PROCS];
 	_Atomic uint64_t calls[MAX_PROCS];
 	_Atomic uint64_t injected[MAX_PROCS];
-	atomic_int parked;
+	atomic_uint parked;
 	atomic_bool pause;
 	atomic_bool stop;
 	atomic_int findings;
@@ -290,8 +290,7 @@ struct peer_state {
 struct slot {
 	atomic_int fd;
 	struct peer_state *state;
-	_Atomic(char *) map;
-	size_t map_len;
+	_Atomic uintptr_t map;		/* address, and which length, in one word */
 };
 
 struct thread {
@@ -302,7 +301,6 @@ struct thread {
 	struct cover cover;
 	int fail_fd;
 	int epoll_fd;
-	bool nested;
 	char *memory;			/* arrays and arguments of a call */
 	char *bump;
 	sigjmp_buf jump;
@@ -322,6 +320,7 @@ struct process {
 	bool threaded;
 	bool tainted;			/* payloads may be anything */
 	bool may_block;
+	bool hidden;			/* a peer is somewhere else but in a slot */
 	uint64_t number;
 	int base_fd;			/* all above belong to the program */
 	int files[16];
@@ -339,7 +338,8 @@ struct process {
 
 #define MEMORY_SIZE	(1U << 20)	/* of a thread, for arrays */
 #define PAYLOAD_SIZE	(1U << 20)
-#define MAP_LEN		(1U << 20)	/* what a pool is mapped with */
+/* What a pool is mapped with: few pages, to be told to the CPU one by one */
+#define MAP_LEN		(1U << 17)
 
 extern _Thread_local struct thread *self;
 extern int mail[2];

@@ -7,6 +7,10 @@
  * bus1-fuzz replay TIMES [FILE...]
  *	Run the programs of the files, so many times.
  *
+ * bus1-fuzz sweep [FILE...]
+ *	Run each program of one thread with each point that can fail in each of its
+ *	calls failing in turn.
+ *
  * bus1-fuzz distill [FILE...]
  *	Print the programs that are needed to reach what all of them reach.
  *
@@ -23,6 +27,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -44,6 +49,7 @@
 #define SETTLE_SECONDS	30	/* until what is freed late must be free */
 #define HANG_SECONDS	60	/* without any progress of a process */
 #define MAX_FINDINGS	20
+#define MAX_SWEEP	200	/* points of one call */
 
 struct shared *shared;
 
@@ -270,6 +276,36 @@ static void replay(unsigned int index, unsigned int times)
 	_exit(0);
 }
 
+static void sweep_share(struct process *p, unsigned int index)
+{
+	unsigned int i, k, n;
+	struct prog prog;
+	uint64_t before;
+
+	for (i = index; i < n_loaded; i += n_procs) {
+		prog = shared->corpus[i].prog;
+		if (prog_is_threaded(&prog))
+			continue;
+		for (k = 0; k < prog.n_calls; ++k) {
+			for (n = 1; n < MAX_SWEEP && !atomic_load(&shared->stop); ++n) {
+				before = atomic_load(&shared->injected[index]);
+				prog.calls[k].fail = n;
+				exec_run(p, &prog);
+				if (atomic_load(&shared->injected[index]) == before)
+					break;
+			}
+			prog.calls[k].fail = shared->corpus[i].prog.calls[k].fail;
+		}
+	}
+}
+
+static void sweep(unsigned int index)
+{
+	start_process(index, 1);
+	sweep_share(&process, index);
+	_exit(0);
+}
+
 /* What is left over when everything is closed */
 
 static unsigned long slab_objects(char *text, size_t size)
@@ -355,19 +391,6 @@ static void print_status(uint64_t start)
 	print_locked(text);
 }
 
-static void pause_and_check(void)
-{
-	uint64_t end = now_ms() + HANG_SECONDS * 1000;
-
-	atomic_store(&shared->pause, true);
-	while ((unsigned int)atomic_load(&shared->parked) < n_procs &&
-	       now_ms() < end && !atomic_load(&shared->stop))
-		pause_ms(1);
-	if ((unsigned int)atomic_load(&shared->parked) == n_procs)
-		check_left_over();
-	atomic_store(&shared->pause, false);
-}
-
 /* The address space of pools decides whether EXFULL or EDQUOT comes first. */
 static void set_pool_size(bool large)
 {
@@ -420,6 +443,19 @@ static unsigned int reap(void)
 		}
 	}
 	return alive;
+}
+
+static void pause_and_check(void)
+{
+	uint64_t end = now_ms() + HANG_SECONDS * 1000;
+
+	atomic_store(&shared->pause, true);
+	while (atomic_load(&shared->parked) < reap() &&
+	       now_ms() < end && !atomic_load(&shared->stop))
+		pause_ms(1);
+	if (atomic_load(&shared->parked) == reap())
+		check_left_over();
+	atomic_store(&shared->pause, false);
 }
 
 static void watch(uint64_t start, unsigned int seconds)
@@ -520,6 +556,8 @@ static int run(char mode, unsigned int count, uint64_t seed)
 			continue;
 		if (mode == 'f')
 			fuzz(i, seed);
+		if (mode == 's')
+			sweep(i);
 		replay(i, count);
 	}
 	watch(start, seconds);
@@ -685,7 +723,7 @@ static int check_text(void)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: bus1-fuzz run|replay|distill|load|check|extract ...\n");
+	fprintf(stderr, "usage: bus1-fuzz run|replay|sweep|distill|load|check|extract ...\n");
 	return 2;
 }
 
@@ -712,6 +750,8 @@ int main(int argc, char **argv)
 			return 1;
 		return run('r', atoi(argv[2]), 1);
 	}
+	if (!strcmp(mode, "sweep"))
+		return load_files(argv + 2) ? run('s', 0, 1) : 1;
 	if (!strcmp(mode, "run") && argc >= 5) {
 		n_procs = atoi(argv[3]);
 		if (n_procs < 1 || n_procs > MAX_PROCS)

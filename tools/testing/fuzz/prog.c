@@ -142,9 +142,10 @@ static unsigned int make_sym(unsigned int type, struct rng *r)
 	case T_LIMIT:
 		return one_in(r, 3) ? EDGE + rnd(r, edges) : 0;
 	case T_COUNT:
-		return one_in(r, 60) ? EDGE + rnd(r, edges) : 0;
+		return one_in(r, 300) ? EDGE + rnd(r, edges) : 0;
 	case T_REP:
-		return one_in(r, 30) ? EDGE + small(r, edges) : 0;
+		return !one_in(r, 40) ? 0 :
+			EDGE + rnd(r, one_in(r, 50) ? edges : edges - 3);
 	case T_MEM:
 		return one_in(r, 40) ? EDGE + rnd(r, edges) : 0;
 	case T_ERRORS:

@@ -211,6 +211,8 @@ void state_check_budgets(struct process *p)
 	struct info info;
 	int fd;
 
+	if (p->hidden)
+		return;
 	for (i = 0; i < N_PEERS; ++i) {
 		fd = atomic_load(&p->slots[i].fd);
 		if (fd < 0)

@@ -4,9 +4,9 @@
 # coverage.sh [NAME]
 #
 # Which lines of the module are reached by the selftests (those of FUZZ_TESTS, or
-# all), the fuzzer's corpus, and loading the module with failing allocations. NAME is
-# a kernel of the table `kernels` that has GCOV. Print a table, and the lines that
-# are left.
+# all), the fuzzer's corpus, with and without failures injected into it, and loading
+# the module with failing allocations. NAME is a kernel of the table `kernels` that has
+# GCOV. Print a table, and the lines that are left.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -40,6 +40,7 @@ done
 		done
 	done
 	echo "demo 600 /fuzz/bus1-fuzz replay 2 /fuzz/programs"
+	echo "demo 600 /fuzz/bus1-fuzz sweep /fuzz/programs"
 	echo finish
 	echo "demo 300 /bin/sh /fuzz/gcov.sh"
 } >"$dir/plan"

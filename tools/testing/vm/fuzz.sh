@@ -26,6 +26,7 @@ times=${FUZZ_TIMES:-1}
 programs=${FUZZ_PROGRAMS:-}
 fuzz=$top/tools/testing/fuzz
 dir=$work/fuzz/$name
+traits "$name"
 
 # Two of them would write to the same files.
 mkdir -p "$dir"
@@ -65,18 +66,20 @@ distill)
 	;;
 *) die "run, replay or distill?" ;;
 esac
-printf '%s\n' "load /modules/bus1.ko" \
+printf '%s\n' "slack $slack" "load /modules/bus1.ko" \
 	"demo $limit /fuzz/bus1-fuzz $arguments /fuzz/programs" finish >"$dir/plan"
 "$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$dir/files=fuzz"
 
 # The memory of the machine is a file: there are the programs that it was running
 # when it died.
-memory=$dir/memory
-[ ! -w /dev/shm ] || memory=$(mktemp /dev/shm/bus1-fuzz.XXXXXX)
-trap 'rm -f "$memory"' EXIT
-export BUS1_QEMU="-machine memory-backend=ram -object memory-backend-file,id=ram,size=1024M,share=on,mem-path=$memory"
+ram=$dir/memory
+[ ! -w /dev/shm ] || ram=$(mktemp /dev/shm/bus1-fuzz.XXXXXX)
+trap 'rm -f "$ram"' EXIT
+# Without erms and fsrm the kernel clears and copies by words: emulated, each step of
+# such an instruction takes the same time, whatever its width.
+export BUS1_QEMU="-cpu max,-erms,-fsrm -machine memory-backend=ram -object memory-backend-file,id=ram,size=${memory}M,share=on,mem-path=$ram"
 # The first complaint is the end, while the programs behind it are still there.
-export BUS1_APPEND="panic_on_warn=1 kmemleak=off ${BUS1_APPEND:-}"
+export BUS1_APPEND="panic_on_warn=1 ${BUS1_APPEND:-}" BUS1_KMEMLEAK=off
 
 say "fuzzing $(cat "$("$here/kernel.sh" "$name")/release"): $arguments"
 touch "$dir/output"
@@ -98,7 +101,7 @@ if [ "$(tail -n 1 "$dir/verdict")" != 'done' ]; then
 fi
 
 if [ "$findings" != 0 ]; then
-	"$fuzzer" extract "$memory" >"$dir/found" || true
+	"$fuzzer" extract "$ram" >"$dir/found" || true
 	say "kernel log: $dir/console"
 	say "what the fuzzer said: $dir/output"
 	say "what it ran: $dir/found; run it again by: make fuzz-replay" \
