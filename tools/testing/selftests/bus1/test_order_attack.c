@@ -651,7 +651,7 @@ TEST_F(attack, strangers_agree)
 {
 	const struct sched_param urgent = { .sched_priority = 1 };
 	struct attack attack = { self, variant };
-	__u32 i, n = BATCHES * order_scale();
+	__u32 i, n = order_scaled(BATCHES);
 	bool good = true;
 	char c = 0;
 
