@@ -15,6 +15,9 @@
 #include "quota.h"
 #include "util/queue.h"
 
+/* How many handles may be looked at before the lock is released once. */
+#define BUS1_HANDLE_BATCH	64
+
 static struct kmem_cache *bus1_handle_cache;
 
 /**
@@ -818,6 +821,7 @@ void bus1_handles_collect(struct bus1_peer *peer, struct list_head *nodes)
 	struct bus1_handle_table *table = &peer->handles;
 	struct bus1_handle *handle;
 	struct bus1_node *node;
+	unsigned int n = 0;
 	u64 id = 0;
 
 	lockdep_assert_held(&peer->destroy_mutex);
@@ -833,7 +837,12 @@ void bus1_handles_collect(struct bus1_peer *peer, struct list_head *nodes)
 		if (handle->id == U64_MAX)
 			break;
 		id = handle->id + 1;
-		cond_resched_lock(&table->lock);
+		/* Whoever waits for the lock need not be on this CPU */
+		if (++n % BUS1_HANDLE_BATCH == 0) {
+			spin_unlock(&table->lock);
+			cond_resched();
+			spin_lock(&table->lock);
+		}
 	}
 	spin_unlock(&table->lock);
 }

@@ -17,6 +17,7 @@
 #include <linux/limits.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
+#include <linux/math.h>
 #include <linux/minmax.h>
 #include <linux/rbtree.h>
 #include <linux/seq_file.h>
@@ -381,7 +382,7 @@ static int bus1_quota_check_locked(struct bus1_quota *quota,
 		 * No peer may hold more than half of what its user may, see
 		 * bus1_quota_reserve_locked(): what it can't have it can't share.
 		 */
-		budget = min(budget, charge->max[i] / 2);
+		budget = min(budget, DIV_ROUND_UP(charge->max[i], 2));
 		if (fair->budget != budget)
 			bus1_fair_set_budget(fair, budget);
 		if (!bus1_fair_may_charge(fair, &charge->share->held[i], n))

@@ -730,6 +730,7 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 							    &entry->stamp);
 		}
 		spin_unlock(&queue->lock);
+		cond_resched();
 	} while (again);
 
 	if (entry && *more)
@@ -759,7 +760,7 @@ void bus1_queue_unclaim_locked(struct bus1_queue *queue,
  * @queue: queue to look at
  * @drops: list that gets the entries, by their link, that were dropped
  *
- * Context: Any.
+ * Context: Process context, may sleep.
  * Return: True if bus1_queue_claim() would return one.
  */
 bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops)
@@ -771,6 +772,7 @@ bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops)
 		ready = bus1_queue_next_locked(queue, bus1_clock_now(), false,
 					       drops, &again) != NULL;
 		spin_unlock(&queue->lock);
+		cond_resched();
 	} while (again);
 	return ready;
 }
