@@ -14,6 +14,7 @@
 unpack() {
 	local release=$1 version=$2 headers=linux-headers-$1 packages deb dir
 
+	need dpkg kmod
 	mapfile -t packages < <(apt_field "$headers=$version" Depends |
 		grep -oE 'linux-(headers-[^ ]*-common(-rt)?|kbuild-[^ ,]*)')
 	packages+=("$headers" "linux-image-$release")

@@ -15,7 +15,7 @@ name=${1:?}
 shift
 dir=$work/lane/$name
 mkdir -p "$dir"
-rm -f "$dir"/{sums,output,console,verdict,modules/bus1.ko}
+rm -f "$dir"/{sums,sums.tests,output,console,verdict,modules/bus1.ko}
 
 selftests=$top/tools/testing/selftests/bus1
 limit=$(sed -n 's/^timeout=//p' "$selftests/settings" 2>/dev/null || true)
@@ -109,12 +109,12 @@ touch "$dir/output"
 status=0
 BUS1_KUNIT=$kunit "$here/qemu.sh" "$name" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
 	tee "$dir/output" |
-	"${awk[@]}" -f "$here/ktap.awk" -v prefix="$name " -v sums="$dir/sums" \
+	"${awk[@]}" -f "$here/ktap.awk" -v prefix="$name " -v sums="$dir/sums.tests" \
 		-v verbose="$([ $# = 0 ] || echo 1)" || status=$?
 [ "$status" = 0 ] || cat "$dir/qemu" >&2
 
 # What is asked of the machine as a whole is a list of cases, too.
-read -r passed failed skipped <"$dir/sums"
+read -r passed failed skipped <"$dir/sums.tests"
 check() {
 	if [ "$2" = 0 ]; then
 		passed=$((passed + 1))
@@ -146,7 +146,10 @@ if [ "$name" = race ]; then
 	awk -f "$here/kcsan.awk" "$dir/console" >"$dir/console.ours"
 	log=$dir/console.ours
 fi
-grep -E -f <(list log-failures) "$log" >"$dir/findings" || true
+list log-failures >"$dir/patterns"
+[ -s "$dir/patterns" ] || die "log-failures is empty"
+grep -E -f "$dir/patterns" "$log" >"$dir/findings" || [ $? = 1 ] ||
+	die "log-failures has what is no regular expression"
 if [ -s "$dir/findings" ]; then
 	check "kernel log" 1 "$(wc -l <"$dir/findings") suspicious lines in $log"
 	sed 's/^/    /;20q' "$dir/findings"

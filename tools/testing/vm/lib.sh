@@ -20,6 +20,8 @@ jobs=$(nproc)
 # What make was told that called us is not meant for the builds in here.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 
+# What administrators have in their path is needed by everybody here.
+export PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C HOME=${HOME:-/}
 export BUS1_START=${BUS1_START:-$(date +%s)}
 
@@ -66,7 +68,10 @@ traits() {
 		[ "$1" = leaks ] && slow=30 || append+=" kmemleak=off"
 		;;
 	race)
-		memory=2048 slack=65536 slow=5 scale=1 abis=native
+		# Look at one access in a few hundred, and for long enough for
+		# the other CPU of an emulated machine to get there.
+		memory=2048 slack=65536 slow=8 scale=1 abis=native
+		append="kcsan.skip_watch=500 kcsan.udelay_task=300"
 		;;
 	fuzz)
 		append="slub_debug=FZP,bus1*"
@@ -152,7 +157,7 @@ apt_download() {
 # Make a directory in the cache: once $1 there is complete, it is returned; or
 # else the function $2 fills an empty directory, which then takes that place.
 cached() {
-	local dir=$cache/$1 tmp
+	local dir=$cache/$1 tmp r
 
 	shift
 	if [ ! -d "$dir" ]; then
@@ -160,10 +165,12 @@ cached() {
 		find "$cache" -maxdepth 1 -name 'tmp.*' -mmin +120 -exec rm -rf {} +
 		mkdir -p "$(dirname "$dir")"
 		tmp=$(mktemp -d "$cache/tmp.XXXXXX")
-		(cd "$tmp" && "$@") >&2 || {
-			rm -rf "$tmp"
-			die "$* failed"
-		}
+		# Not in a condition: there, bash would forget about set -e.
+		set +e
+		(set -e; cd "$tmp"; "$@") >&2
+		r=$?
+		set -e
+		[ "$r" = 0 ] || { rm -rf "$tmp"; die "$* failed"; }
 		chmod 755 "$tmp"
 		# Somebody else may have been faster.
 		mv -T "$tmp" "$dir" 2>/dev/null || rm -rf "$tmp"
