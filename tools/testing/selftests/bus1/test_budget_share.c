@@ -430,6 +430,28 @@ TEST_SHARE(senders, the_receivers_own_user_may_have_it_all)
 	peer_close(&own);
 }
 
+/* A peer can't hold more than half of what its user may: they share that. */
+TEST_SHARE(senders, one_leaves_a_share_to_the_next_at_default_limits)
+{
+	const __u32 unit = resources[self->res].unit;
+	struct peer target;
+	int i, n, sum = 0;
+
+	ASSERT_EQ(0, parameter_set(self->res, 2 * 810 * unit));
+	PEER_OPEN_AS(&target, UID_RECEIVER - 1);
+	for (i = 0; i < 3; i++) {
+		n = send_units(self->party[i].from,
+			       TRANSFER(&target, NODE_B, &self->party[i].peer),
+			       self->res, 1000);
+		EXPECT_GE((810 - sum) / 2, n);
+		EXPECT_LE(810 / (i + 2) / (i + 2), n) {
+			TH_LOG("user %d gets %d, others hold %d", i, n, sum);
+		}
+		sum += n;
+	}
+	peer_close(&target);
+}
+
 TEST_SHARE(siblings, a_peer_that_never_reads_does_not_starve_its_siblings)
 {
 	__u64 random = 3;
