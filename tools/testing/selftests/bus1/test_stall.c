@@ -551,6 +551,215 @@ TEST_F(receiver, stopped_for_good_loses_no_message)
 }
 
 /*
+ * Transfers. The command lies on two pages: it is read from both, and stops as the
+ * result is written to the second one, which is protected against that.
+ */
+
+FIXTURE(transferrer) {
+	struct net net;
+	struct peer p;		/* gets a handle to NODE_B */
+	__u64 pb;		/* that it has already, or 0 */
+	char before[8192];
+	struct stall stall;
+	pthread_t thread;
+	struct bus1_cmd_handle_transfer *cmd;
+	int fd;
+	int done, r;
+};
+
+FIXTURE_VARIANT(transferrer) {
+	bool own;		/* the owner does it, or who has a handle */
+	bool holds;		/* p knows the node */
+};
+
+FIXTURE_VARIANT_ADD(transferrer, of_owner_to_stranger) { .own = true };
+FIXTURE_VARIANT_ADD(transferrer, of_owner_to_holder) { true, true };
+FIXTURE_VARIANT_ADD(transferrer, of_holder_to_stranger) {};
+FIXTURE_VARIANT_ADD(transferrer, of_holder_to_holder) { .holds = true };
+
+/*
+ * Two pages that are there; whoever writes to the second one is stopped once that is
+ * protected. -EOPNOTSUPP if the kernel has no userfaultfd that does it.
+ */
+static int stall_init_write(struct stall *stall)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_WP };
+
+	stall->page = MAP_FAILED;
+	stall->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (stall->uffd < 0)
+		return errno == ENOSYS ? -EOPNOTSUPP : -errno;
+	if (ioctl(stall->uffd, UFFDIO_API, &api))
+		return errno == EINVAL ? -EOPNOTSUPP : -errno;
+	stall->page = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stall->page == MAP_FAILED)
+		return -errno;
+	memset(stall->page, 0, 2 * PAGE);
+	reg.range = (struct uffdio_range){ ptr(stall->page) + PAGE, PAGE };
+	return ioctl(stall->uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+/* Lets the write go on that was stopped, or stops the next one. */
+static int stall_protect(struct stall *stall, bool on)
+{
+	struct uffdio_writeprotect protect = {
+		.range = { ptr(stall->page) + PAGE, PAGE },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(stall->uffd, UFFDIO_WRITEPROTECT, &protect) ? -errno : 0;
+}
+
+static void *transferrer_fn(void *arg)
+{
+	FIXTURE_DATA(transferrer) *self = arg;
+
+	self->r = bus1_ioctl(self->fd, BUS1_CMD_HANDLE_TRANSFER, self->cmd);
+	__atomic_store_n(&self->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+FIXTURE_SETUP(transferrer)
+{
+	size_t first = offsetof(struct bus1_cmd_handle_transfer, dst_handle);
+	int r;
+
+	self->net.a.fd = -1;
+	self->net.b.fd = -1;
+	self->net.c.fd = -1;
+	self->p.fd = -1;
+	r = stall_init_write(&self->stall);
+	if (r == -EOPNOTSUPP)
+		SKIP(return, "this kernel has no userfaultfd for writes");
+	ASSERT_EQ(0, r);
+	NET_INIT(&self->net);
+	PEER_OPEN(&self->p);
+	if (variant->holds)
+		self->pb = TRANSFER(&self->net.b, NODE_B, &self->p);
+	fdinfo_text(self->p.fd, self->before, sizeof(self->before));
+	self->fd = variant->own ? self->net.b.fd : self->net.a.fd;
+	self->cmd = (void *)(self->stall.page + PAGE - first);
+	*self->cmd = (struct bus1_cmd_handle_transfer){
+		.src_handle = variant->own ? NODE_B : self->net.ab,
+		.dst_fd = self->p.fd,
+		.dst_handle = BUS1_HANDLE_INVALID,
+	};
+	ASSERT_EQ(0, stall_protect(&self->stall, true));
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, transferrer_fn, self));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+	EXPECT_EQ(BUS1_HANDLE_INVALID, self->cmd->dst_handle);
+}
+
+FIXTURE_TEARDOWN(transferrer)
+{
+	if (self->stall.uffd >= 0)
+		close(self->stall.uffd);
+	if (self->stall.page != MAP_FAILED)
+		munmap(self->stall.page, 2 * PAGE);
+	net_deinit(&self->net);
+	peer_close(&self->p);
+}
+
+/* Lets it go on; what HANDLE_TRANSFER returns. */
+static int transferrer_finish(FIXTURE_DATA(transferrer) *self)
+{
+	int r;
+
+	if (done(&self->done))
+		return -EPROTO;
+	r = stall_protect(&self->stall, false);
+	if (r)
+		return r;
+	pthread_join(self->thread, NULL);
+	return self->r;
+}
+
+/* What it waits for cannot be: the page can only be read from now on. */
+static int transferrer_fail(FIXTURE_DATA(transferrer) *self)
+{
+	if (done(&self->done))
+		return -EPROTO;
+	if (mprotect(self->stall.page, 2 * PAGE, PROT_READ))
+		return -errno;
+	close(self->stall.uffd);
+	self->stall.uffd = -1;
+	pthread_join(self->thread, NULL);
+	return self->r;
+}
+
+/* Destroys the node; p is told if it knows that, and of nothing else. */
+static void t_transferrer_destroy(struct __test_metadata *_metadata,
+				  FIXTURE_DATA(transferrer) *self)
+{
+	ASSERT_EQ(0, bus1_node_destroy(self->net.b.fd, NODE_B));
+	RECV_DESTROY(&self->net.b, NODE_B);
+	RECV_DESTROY(&self->net.a, self->net.ab);
+	if (self->pb)
+		RECV_DESTROY(&self->p, self->pb);
+	RECV_NONE(&self->p);
+}
+
+/* Nothing was given to p, and it has what it had. */
+static void t_expect_nothing_given(struct __test_metadata *_metadata,
+				   FIXTURE_DATA(transferrer) *self)
+{
+	char now[sizeof(self->before)];
+
+	EXPECT_EQ(BUS1_HANDLE_INVALID, self->cmd->dst_handle);
+	RECV_NONE(&self->p);
+	fdinfo_text(self->p.fd, now, sizeof(now));
+	EXPECT_STREQ(self->before, now);
+	if (self->pb)
+		EXPECT_EQ(1, bus1_drain_refs(self->p.fd, self->pb));
+	EXPECT_IDLE(&self->p);
+}
+
+TEST_F(transferrer, stopped_is_told_that_the_node_was_destroyed)
+{
+	t_transferrer_destroy(_metadata, self);
+	ASSERT_EQ(0, transferrer_finish(self));
+	t_expect_nothing_given(_metadata, self);
+}
+
+TEST_F(transferrer, stopped_for_good_gives_no_destroyed_node)
+{
+	t_transferrer_destroy(_metadata, self);
+	ASSERT_EQ(-EFAULT, transferrer_fail(self));
+	t_expect_nothing_given(_metadata, self);
+}
+
+TEST_F(transferrer, stopped_for_good_gives_nothing)
+{
+	ASSERT_EQ(-EFAULT, transferrer_fail(self));
+	RECV_NONE(&self->p);
+	t_transferrer_destroy(_metadata, self);
+	t_expect_nothing_given(_metadata, self);
+}
+
+TEST_F(transferrer, stopped_gives_what_is_alive)
+{
+	__u64 id;
+
+	RECV_NONE(&self->p);
+	ASSERT_EQ(0, transferrer_finish(self));
+	id = self->cmd->dst_handle;
+	ASSERT_NE(BUS1_HANDLE_INVALID, id);
+	if (self->pb)
+		EXPECT_EQ(self->pb, id);
+	self->pb = id;
+	ASSERT_EQ(0, bus1_send_str(self->p.fd, id, "x"));
+	RECV_STR(&self->net.b, NODE_B, "x");
+	t_transferrer_destroy(_metadata, self);
+	EXPECT_EQ(variant->holds ? 2 : 1, bus1_drain_refs(self->p.fd, id));
+	EXPECT_IDLE(&self->p);
+}
+
+/*
  * Others
  */
 
