@@ -113,6 +113,7 @@ holds	order -DCAP=2 $attack
 full	holds order -DCAP=3 $attack
 reaches	order -DCAP=3 -DREACH $attack
 full	holds order -DCAP=3 -DREVERSED $attack
+full	holds order -DCAP=1 -DNQ=3 -DNTX=3 -DDEST_0=1 -DDEST_1=2 -DDEST_2=7
 
 # The destruction of a node, messages to it and with it
 holds	destroy -DCAP=1 -DDEST_0=1 -DTO_NODE=1 -DCARRIES=0 -DDEST_1=0
