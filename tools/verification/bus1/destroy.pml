@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Transactions 0 and 1 are messages, 2 destroys node 0 of peer 0 (RELEASE: and drops
- * its owner's last reference). Peer 1 has a handle to it, peer 2 gets one only by a
- * message that carries it. REVERSED gives the destruction the lowest ID.
+ * Transaction 0 is a message to node 0 of peer 0, 1 one that carries the node to peer 1,
+ * and 2 destroys the node (RELEASE: and drops its owner's last reference). HOLDS is a
+ * peer that has a handle to it from the start. REVERSED gives the destruction the lowest
+ * ID.
  */
 #ifndef NQ
 #define NQ		2
@@ -14,6 +15,12 @@
 #ifndef RELEASE
 #define RELEASE		false
 #endif
+/* What is to be seen at the end: the handle of the message was told of, or is INVALID */
+#define TOLD		told[H(1, 0)]
+#define INVALID		(gen[T(1, 0)] && !user[H(1, 0)])
+/* The message to the node was dropped, or received */
+#define DOOMED		(!HAS(pred[2], 0) && user[H(1, 0)])
+#define RECEIVED	(HAS(pred[2], 0) && HAS(pred[2], 1))
 #include "nodes.pml"
 
 init {

@@ -19,6 +19,11 @@
 #define DEST_0		3
 #define DEST_1		0
 #define WITH_FLUSH
+/* The message was received by peer 0 before, or dropped there */
+#define RECEIVED	(HAS(pred[1], 0) && told[H(1, 0)])
+#define DOOMED		(!HAS(pred[1], 0) && told[H(1, 0)])
+/* The other one destroyed the node */
+#define NOT_MINE	(death[0] == 2 && told[H(1, 0)])
 #include "nodes.pml"
 
 init {

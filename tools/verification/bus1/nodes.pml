@@ -11,7 +11,9 @@
  * bus1_destroy_stage()		n_stage()
  * bus1_handle_drop()		drop in Destroyer
  * bus1_destroy_settle()	n_settle(), with bus1_node_purge()
- * bus1_handle_import()		h_import(), with bus1_handle_notify_locked()
+ * bus1_handle_import_prepare()	h_prepare()
+ * bus1_handle_import_join()	h_join(), with bus1_handle_notify_locked()
+ * bus1_handle_import()		both of them, in Receiver
  * bus1_handle_import_abort()	h_abort(), with bus1_handle_retire()
  * bus1_peer_transfer()		Transfer
  * bus1_handle_release()	Release
@@ -53,6 +55,7 @@ byte imp[NQ * NN * NK];		/* handle->imports */
 byte link[NQ * NN * NK];	/* 0, in node->holders or node->notified */
 bool isn[NQ * NN * NK];		/* handle->is_notified */
 byte told[NQ * NN * NK];	/* NODE_DESTROY was received */
+byte shown[NQ * NN * NK];	/* how often the ID was told, and is not taken back */
 byte cur[NQ * NN] = NK;		/* the handle in the table, NK if none */
 byte gen[NQ * NN];		/* the next one to be made */
 bool dmutex;			/* destroy_mutex of peer 0 */
@@ -92,13 +95,8 @@ inline n_stage(n, d, p, m) {
 	   if
 	   :: atomic { p < NQ && link[H(p, m)] == 1 && !nlock[n] && !qlock[p] ->
 		link[H(p, m)] = 2;
-#ifndef V_TWICE
 		if
 		:: !isn[H(p, m)] ->
-#else
-		if
-		:: true ->
-#endif
 			isn[H(p, m)] = true;
 			if
 			:: LIVE(H(p, m)) -> q_stage(p, d, BIT(m))
@@ -194,12 +192,8 @@ inline h_retire(p, m) {
 }
 hidden byte r_;
 
-/*
- * bus1_handle_import(). `b' is the message that carries the node, or NONE. What is
- * left in `dead' is whether the node is destroyed.
- */
-inline h_import(p, n, b, m, d, dead) {
-	/* bus1_handle_import_find() */
+/* bus1_handle_import_prepare(), bus1_handle_import_find() */
+inline h_prepare(p, n, m) {
 	atomic {
 		if
 		:: cur[T(p, n)] == NK ->
@@ -210,22 +204,24 @@ inline h_import(p, n, b, m, d, dead) {
 		fi;
 		m = n * NK + cur[T(p, n)];
 		imp[H(p, m)]++
-	};
+	}
+}
+
+/*
+ * bus1_handle_import_join(). `b' is the message that carries the node, or NONE. What
+ * is left in `dead' is whether the node is destroyed, before `b' if there is one;
+ * `sealed' is what bus1_handle_notify_locked() returned.
+ */
+inline h_join(p, n, b, m, d, dead, sealed) {
 	atomic {
 		!nlock[n] ->
 		d = death[n];
 		dead = false;
 		if
 		:: d != NONE && b != NONE ->
-#ifndef V_IMPORT_NO_PUSH
 			tx_push(d, TS(b), x_);
 			x_ = 0;
-#endif
-#ifdef V_IMPORT_TS_ONLY
-			dead = SEALED(d) && TS(d) < TS(b)
-#else
 			dead = SEALED(d) && STAMP_LT(d, b)
-#endif
 		:: else
 		fi;
 		if
@@ -237,45 +233,42 @@ inline h_import(p, n, b, m, d, dead) {
 	if
 	:: d != NONE && !dead ->
 		/* bus1_handle_notify_locked() */
-#ifdef V_TRANSFER_UNLOCKED
-		atomic { tx_push(d, flr[p], x_); x_ = 0; dead = SEALED(d) };
+#ifdef V_JOIN_UNLOCKED
+		atomic { tx_push(d, flr[p], x_); x_ = 0; sealed = SEALED(d) };
 #else
 		atomic {
 			!qlock[p] ->
 			qlock[p] = true;
 			tx_push(d, flr[p], x_);
 			x_ = 0;
-			dead = SEALED(d)
+			sealed = SEALED(d)
 		};
 #endif
 		atomic {
-#ifdef V_TRANSFER_UNLOCKED
+#ifdef V_JOIN_UNLOCKED
 			!qlock[p];
-#else
-			tx_push(d, flr[p], x_);
-			x_ = 0;
 #endif
 			if
-#ifdef V_IMPORT_NOT_LATE
-			:: !dead && !isn[H(p, m)] ->
-#else
-			:: (!dead || b != NONE) && !isn[H(p, m)] ->
+			:: (!sealed || b != NONE) && !isn[H(p, m)] ->
+				/* bus1_queue_stage_locked() */
+#ifndef V_JOIN_UNLOCKED
+				tx_push(d, flr[p], x_);
+				x_ = 0;
 #endif
 				isn[H(p, m)] = true;
-				dead = SEALED(d);
+				sealed = SEALED(d);
+#ifdef V_JOIN_SEALED_DEAD
+				dead = sealed && b == NONE;
+#endif
 				mem[G(p, d)] = mem[G(p, d)] | BIT(m);
 				if
 				:: SEALED(d) -> ready(p, d)
-				:: grp[G(p, d)] == STAGED
+				:: !SEALED(d) && grp[G(p, d)] == STAGED
 				:: !SEALED(d) && grp[G(p, d)] == IDLE ->
 					grp[G(p, d)] = STAGED;
 					key[G(p, d)] = TS(d)
 				fi
-			:: else
-			fi;
-			if
-			:: b != NONE -> dead = false
-			:: else
+			:: else -> dead = sealed && b == NONE
 			fi;
 			if
 			:: !dead && link[H(p, m)] == 0 -> link[H(p, m)] = 2
@@ -286,19 +279,17 @@ inline h_import(p, n, b, m, d, dead) {
 		}
 	:: else
 	fi;
-#ifndef V_IMPORT_NO_PASS
 	atomic {
 		if
-		:: d != NONE && SEALED(d) -> clock_pass(TS(d))
+		:: dead || sealed -> clock_pass(TS(d))
 		:: else
 		fi
-	}
-#endif
+	};
+	sealed = false
 }
 
 /* bus1_handle_import_abort() */
 inline h_abort(p, m, gone) {
-#ifndef V_JOIN_KEPT
 	atomic {
 		imp[H(p, m)]--;
 		gone = false;
@@ -313,13 +304,11 @@ inline h_abort(p, m, gone) {
 	:: gone -> h_retire(p, m); gone = false
 	:: else
 	fi
-#else
-	skip
-#endif
 }
 
 /* bus1_handle_import_commit() */
 inline h_commit(p, m) {
+	assert(imp[H(p, m)]);
 	imp[H(p, m)]--;
 	user[H(p, m)]++
 }
@@ -360,9 +349,7 @@ proctype Sender(byte t)
 	if
 	:: skipped ->
 		atomic {
-#ifndef V_NO_PASS_UNREACHABLE
 			clock_pass(TS(death[0]));
-#endif
 			reveal(death[0]);
 			todo[0] = todo[0] & ~BIT(t)
 		}
@@ -452,7 +439,6 @@ proctype Destroyer(byte d; byte set; bool release)
 	:: n < NN && !HAS(set, n) -> n++
 	:: n == NN -> n = 0; break
 	od;
-#ifndef V_DROP_LATE
 	/* bus1_handle_drop(), of node 0 */
 	atomic {
 		if
@@ -469,13 +455,6 @@ proctype Destroyer(byte d; byte set; bool release)
 		:: else
 		fi
 	};
-#endif
-#ifdef V_RETIRE_EARLY
-	if
-	:: expired -> h_retire(0, 0)
-	:: else
-	fi;
-#endif
 	tx_seal(d, old, c);
 	atomic { clock_pass(TS(d)) };
 	do
@@ -483,19 +462,6 @@ proctype Destroyer(byte d; byte set; bool release)
 	:: n < NN && !HAS(set, n) -> n++
 	:: n == NN -> break
 	od;
-#ifdef V_DROP_LATE
-	atomic {
-		if
-		:: release ->
-			user[H(0, 0)]--;
-			owner_gone[0] = true;
-			assert(!told[H(0, 0)]);		/* it was not to be told */
-			cur[T(0, 0)] = NK;
-			expired = true
-		:: else
-		fi
-	};
-#endif
 	if
 	:: expired -> h_retire(0, 0)
 	:: else
@@ -505,26 +471,62 @@ out:
 	atomic { n = 0; expired = false; dmutex = false; fin++ }
 }
 
-/* HANDLE_TRANSFER of a handle to node 0 to peer p, whose result may not be told. */
+/*
+ * HANDLE_TRANSFER of a handle to node 0 to peer p: bus1_ioctl_transfer_to(). Its result
+ * may not be told.
+ */
 proctype Transfer(byte p)
 {
 	byte m, d, before;
-	bool dead, gone;
+	bool dead, sealed, gone;
 
-	atomic { before = known };
-	h_import(p, 0, NONE, m, d, dead);
+	atomic { before = known; d = NONE };
+	/* bus1_peer_transfer(), bus1_node_destroyed() */
+	atomic {
+		if
+		:: death[0] != NONE && SEALED(death[0]) -> d = death[0]; dead = true
+		:: else -> assert(death[0] == NONE || !HAS(before, death[0]))
+		fi
+	};
+	if
+	:: dead -> atomic { clock_pass(TS(d)); goto told_dead }
+	:: else
+	fi;
+	h_prepare(p, 0, m);
+#ifdef V_TRANSFER_JOIN_FIRST
+	h_join(p, 0, NONE, m, d, dead, sealed);
+	if
+	:: dead -> h_abort(p, m, gone); goto told_dead
+	:: else
+	fi;
+	if
+	:: atomic { shown[H(p, m)]++ }
+	:: h_abort(p, m, gone); goto end
+	fi;
+	atomic { h_commit(p, m) };
+	goto end;
+#else
+	/* The result is written, or not */
+	if
+	:: atomic { shown[H(p, m)]++ }
+	:: h_abort(p, m, gone); goto end
+	fi;
+	h_join(p, 0, NONE, m, d, dead, sealed);
 	if
 	:: dead ->
-		h_abort(p, m, gone);
-		atomic { reveal(d) }
-	:: !dead ->
-		assert(d == NONE || !HAS(before, d));	/* INVALID after NODES_DESTROY */
-		if
-		:: atomic { h_commit(p, m) }
-		:: h_abort(p, m, gone)
-		fi
+		atomic { shown[H(p, m)]-- };
+		h_abort(p, m, gone)
+	:: else ->
+		atomic {
+			assert(d == NONE || !HAS(before, d));
+			h_commit(p, m)
+		};
+		goto end
 	fi;
-	atomic { m = 0; d = 0; before = 0; dead = false; fin++ }
+#endif
+told_dead:
+	atomic { reveal(d) };
+end:	atomic { m = 0; d = 0; before = 0; dead = false; fin++ }
 }
 
 /* HANDLE_RELEASE of whatever peer p has to node 0. */
@@ -597,13 +599,8 @@ proctype Flush(byte d)
 	atomic {
 		!qlock[0] ->
 		qlock[0] = true;
-#ifndef V_FLUSH_NO_FLOOR
 		flr[0] = max(flr[0], TS(d));
-#endif
 		n = 0;
-#ifdef V_FLUSH_NO_PUSH
-		n = NTX;
-#endif
 		next_low(0, n, TS(d))
 	};
 	do
@@ -660,7 +657,7 @@ byte ends;
 proctype Receiver(byte q)
 {
 	byte b, m, n, i, ph, want, fails, h, d;
-	bool again, final, dead, carries, failed, gone;
+	bool again, final, dead, sealed, carries, failed, gone;
 
 	do
 	:: true ->
@@ -682,7 +679,7 @@ proctype Receiver(byte q)
 			carries = !IS_DEATH(b) && HAS(CARRIES, b)
 		   };
 		   if
-		   :: carries -> h_import(q, 0, b, h, d, dead)
+		   :: carries -> h_prepare(q, 0, h); h_join(q, 0, b, h, d, dead, sealed)
 		   :: else
 		   fi;
 		   if
@@ -710,8 +707,8 @@ proctype Receiver(byte q)
 			handed_out(q, b);
 			if
 			:: IS_DEATH(b) ->
-				/* Somebody has that handle, and hears of it once */
-				assert(LIVE(H(q, m)));
+				/* The ID is known, and this is heard of once */
+				assert(shown[H(q, m)]);
 				told[H(q, m)]++;
 				assert(told[H(q, m)] == 1)
 			:: else ->
@@ -727,6 +724,7 @@ proctype Receiver(byte q)
 			:: carries && !dead ->
 				edge(b, NODE_DEATH);
 				assert(!told[H(q, h)]);
+				shown[H(q, h)]++;
 				h_commit(q, h)
 			:: else
 			fi
@@ -745,6 +743,8 @@ proctype Receiver(byte q)
 		n = 0;
 		do
 		:: n < NN ->
+			/* What was not told was undone */
+			assert(cur[T(q, n)] == NK || !imp[H(q, n * NK + cur[T(q, n)])]);
 			if
 			:: cur[T(q, n)] != NK && user[H(q, n * NK + cur[T(q, n)])] ->
 				assert(death[n] == NONE || told[H(q, n * NK + cur[T(q, n)])])
@@ -763,6 +763,7 @@ proctype Receiver(byte q)
 
 /* Who has handles at the start: peer p to node n. */
 inline has(p, n) {
+	shown[H(p, n * NK)] = 1;
 	user[H(p, n * NK)] = 1;
 	link[H(p, n * NK)] = 1;
 	cur[T(p, n)] = 0;

@@ -94,9 +94,6 @@ proctype Receiver(byte q)
 			:: b != NONE ->
 				assert(HAS(todo[q], b));	/* once */
 				reveal(b);
-#ifdef V_FLOOR_LATE
-				flr[q] = max(flr[q], TS(b));
-#endif
 				if
 				:: fails < FAILS -> m = NONE
 				:: true ->

@@ -425,9 +425,7 @@ inline q_claim(q, b, m, n, i, ph, want, again) {
 				assert(!(want & todo[q]))
 			:: else ->
 				/* The floor rises before the lock is released */
-#ifndef V_FLOOR_LATE
 				flr[q] = max(flr[q], TS(b));
-#endif
 				q_unlink(q, b, m);
 #ifdef AT_CLAIM
 				AT_CLAIM(b)

@@ -12,6 +12,9 @@
 #define NFIN		2
 #define TO_NODE		0
 #define CARRIES		0
+/* The first one was first, or too late: then node 0 stays alive */
+#define FIRST		(death[0] == 0 && told[2] && told[3])
+#define TOO_LATE	(death[0] == NONE && death[1] == 1 && told[3])
 #include "nodes.pml"
 
 init {

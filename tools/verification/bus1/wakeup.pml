@@ -72,9 +72,6 @@ proctype Sender(byte t)
 		:: break
 		od;
 		ts[t] = now
-#ifdef V_RAISED
-		+ 1
-#endif
 	};
 #ifdef V_WAKE_FIRST
 	wake();
@@ -123,9 +120,7 @@ claim:	/* bus1_recv_prepare() */
 	:: b < NM && fails < FAILS ->
 		/* bus1_recv_put_back() */
 		atomic { ts[b] = stamp; stamp = 0; fails++; b = 0; rmutex = false };
-#ifndef V_FAIL_NO_WAKE
 		wake();
-#endif
 		goto end
 	:: b < NM ->
 		atomic { stamp = 0; b = 0; remain--; rmutex = false };
@@ -152,9 +147,7 @@ peek:	atomic { lowest(b) };
 	:: me == 0 && leaves ->
 		/* signal_pending() */
 		atomic { waits[me] = false; woken[me] = false };
-#ifndef V_SIGNAL_NO_WAKE
 		wake();
-#endif
 		goto end
 	:: true
 	fi;
