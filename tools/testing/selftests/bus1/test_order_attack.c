@@ -44,7 +44,7 @@ FIXTURE(attack) {
 	/* handles to the first and second node of this round */
 	__u64 s_handle, held[N_RECEIVERS][2];
 	__u32 refs[N_RECEIVERS][2];
-	__u32 round, go, ready;
+	__u32 round, go, ready, took;
 	bool stop;
 	__u64 seed;
 	int to_x[2], from_x[2];
@@ -222,7 +222,26 @@ static void *m_thread(void *arg)
 	}
 }
 
-/* Wakes up S, from another CPU, at a random moment of what M does. */
+/*
+ * Waits for a random moment of what M does in this round: soon, or any. How long it
+ * takes is measured now and then.
+ */
+static void attack_wait(FIXTURE_DATA(attack) *self, __u64 *seed, __u32 round)
+{
+	__u32 spin = 1;
+
+	if (round % 31 == 1) {
+		while (__atomic_load_n(&self->ready, __ATOMIC_ACQUIRE) < round)
+			spin++;
+		self->took = spin;
+	} else if (next_random(seed) & 0x100) {
+		order_spin(seed, self->took);
+	} else {
+		order_spin(seed, 1 << (6 + round % 10));
+	}
+}
+
+/* Wakes up S, from another CPU. */
 static void *kick_thread(void *arg)
 {
 	FIXTURE_DATA(attack) *self = ((struct attack *)arg)->self;
@@ -235,7 +254,7 @@ static void *kick_thread(void *arg)
 			sched_yield();
 		if (self->stop)
 			return NULL;
-		order_spin(&seed, 1 << (8 + round % 8));
+		attack_wait(self, &seed, round);
 		event_post(self->kick);
 	}
 }
@@ -477,17 +496,27 @@ static void attack_join(struct attack *attack)
 		order_seen_dead(o, NODE_OF(self->round, 0));
 }
 
-/* m1, m2, or the other way round; D or E or both in a hurry. */
+/*
+ * m1, m2, or the other way round; D or E or both in a hurry, or only who gets the
+ * second one: what is first still waits then, and M may get in front of it.
+ */
 static void attack_strangers(struct attack *attack)
 {
 	FIXTURE_DATA(attack) *self = attack->self;
 	__u32 random = next_random(&self->seed);
 	bool e_first = random & 0x10;
+	__u32 n = random >> 8 & random >> 10 & 3, i;
 
-	if (e_first)
-		attack_to_e(attack, false);
-	else
-		attack_send(self, self->s.fd, self->s_dests, TO_D, false);
+	if (random & 0x20)
+		random = e_first ? 1 << (2 + D) : 1 << (2 + E);
+	/* Of logical clocks, that of whoever gets more runs away. */
+	for (i = 0; i <= n; i++) {
+		if (e_first)
+			attack_to_e(attack, false);
+		else
+			attack_send(self, self->s.fd, self->s_dests, TO_D,
+				    false);
+	}
 	attack_drain_some(self, random & 3);
 	if (e_first)
 		attack_send(self, self->s.fd, self->s_dests, TO_D, false);
@@ -581,7 +610,7 @@ static void attack_begin(struct attack *attack)
 	if (attack->variant->preempt)
 		event_wait(self->kick);
 	else
-		order_spin(&self->seed, 1 << (6 + self->round % 10));
+		attack_wait(self, &self->seed, self->go);
 }
 
 /* Waits until M is done. */
