@@ -11,7 +11,7 @@
  * that can fail: the notification for each handle is part of the handle.
  *
  * Whoever becomes a holder meanwhile stages its notification itself, see
- * bus1_handle_import().
+ * bus1_handle_import_join().
  */
 
 #include <linux/types.h>
