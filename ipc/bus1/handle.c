@@ -89,7 +89,7 @@ bool bus1_handle_is_own(const struct bus1_handle *handle)
  */
 bool bus1_handle_is_stale(const struct bus1_handle *handle)
 {
-	/* [live:B] pairs with [live:A] in bus1_handle_import_find() */
+	/* [live:B] pairs with [live:A] in bus1_handle_import_join() */
 	return !READ_ONCE(handle->live);
 }
 
@@ -110,6 +110,7 @@ static struct bus1_handle *bus1_handle_new(struct bus1_peer *holder,
 	RB_CLEAR_NODE(&handle->rb_node);
 	handle->user_refs = 0;
 	handle->imports = 0;
+	handle->joined = 0;
 	handle->live = false;
 	handle->pins = 0;
 	handle->born = true;
@@ -236,10 +237,10 @@ static void bus1_handle_insert_locked(struct bus1_handle_table *table,
 	rb_insert_color(&handle->rb_node, &table->by_node);
 }
 
-/* To be called when user_refs and imports were changed, in one go. */
+/* To be called when user_refs and joined were changed, in one go. */
 static void bus1_handle_update_locked(struct bus1_handle *handle)
 {
-	WRITE_ONCE(handle->live, handle->user_refs || handle->imports);
+	WRITE_ONCE(handle->live, handle->user_refs || handle->joined);
 }
 
 /*
@@ -252,7 +253,7 @@ static bool bus1_handle_expire_locked(struct bus1_handle *handle)
 
 	lockdep_assert_held(&table->lock);
 
-	if (!handle->in_table || handle->live ||
+	if (!handle->in_table || handle->user_refs || handle->imports ||
 	    (!handle->born && handle->pins))
 		return false;
 	handle->in_table = false;
@@ -598,15 +599,8 @@ static struct bus1_handle *bus1_handle_import_find(struct bus1_peer *peer,
 				handle->id |= BUS1_HANDLE_FLAG_REMOTE;
 			bus1_handle_insert_locked(table, handle);
 		}
-		/*
-		 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is
-		 * alive before it joins the holders of the node, and can be
-		 * notified. node->lock orders it.
-		 */
-		if (handle) {
+		if (handle)
 			++handle->imports;
-			bus1_handle_update_locked(handle);
-		}
 		spin_unlock(&table->lock);
 
 		if (handle) {
@@ -644,11 +638,13 @@ bool bus1_handle_notify_locked(struct bus1_handle *handle,
 	spin_lock(&queue->lock);
 	sealed = bus1_tx_push(&death->tx, queue->floor, stamp);
 	if ((late || !sealed) && !handle->is_notified) {
-		handle->is_notified = true;
 		sealed = bus1_queue_stage_locked(queue, &handle->notify,
 						 &death->tx, stamp);
-		if (handle->notify.state != BUS1_ENTRY_IDLE)
+		/* Who is not alive yet is told when it joins */
+		if (handle->notify.state != BUS1_ENTRY_IDLE) {
+			handle->is_notified = true;
 			kref_get(&handle->ref);
+		}
 	}
 	spin_unlock(&queue->lock);
 	return sealed;
@@ -695,6 +691,22 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
 	bool dead = false, sealed = false, notified;
 	struct bus1_death *death;
 	struct bus1_stamp at;
+
+	/* It is not to be notified of what it comes too late for */
+	if (!stamp && bus1_node_destroyed(node)) {
+		bus1_handle_import_cancel(handle);
+		return false;
+	}
+
+	/*
+	 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is alive
+	 * before it joins the holders of the node, and can be notified.
+	 * node->lock orders it.
+	 */
+	spin_lock(&peer->handles.lock);
+	++handle->joined;
+	bus1_handle_update_locked(handle);
+	spin_unlock(&peer->handles.lock);
 
 	spin_lock(&node->lock);
 	death = node->death;
@@ -752,6 +764,36 @@ int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 	return r;
 }
 
+static void bus1_handle_import_undo(struct bus1_handle *handle, bool joined)
+{
+	struct bus1_handle_table *table = &handle->holder->handles;
+	bool expired;
+
+	spin_lock(&table->lock);
+	--handle->imports;
+	if (joined) {
+		--handle->joined;
+		bus1_handle_update_locked(handle);
+	}
+	expired = bus1_handle_expire_locked(handle);
+	spin_unlock(&table->lock);
+
+	if (expired)
+		bus1_handle_retire(handle);
+}
+
+/**
+ * bus1_handle_import_cancel() - undo bus1_handle_import_prepare()
+ * @handle: prepared handle that did not join, or NULL
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_handle_import_cancel(struct bus1_handle *handle)
+{
+	if (handle)
+		bus1_handle_import_undo(handle, false);
+}
+
 /**
  * bus1_handle_import_abort() - undo bus1_handle_import()
  * @handle: imported handle, or NULL
@@ -760,21 +802,8 @@ int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
  */
 void bus1_handle_import_abort(struct bus1_handle *handle)
 {
-	struct bus1_handle_table *table;
-	bool expired;
-
-	if (!handle)
-		return;
-
-	table = &handle->holder->handles;
-	spin_lock(&table->lock);
-	--handle->imports;
-	bus1_handle_update_locked(handle);
-	expired = bus1_handle_expire_locked(handle);
-	spin_unlock(&table->lock);
-
-	if (expired)
-		bus1_handle_retire(handle);
+	if (handle)
+		bus1_handle_import_undo(handle, true);
 }
 
 /**
@@ -794,6 +823,7 @@ bool bus1_handle_import_commit(struct bus1_handle *handle,
 
 	spin_lock(&table->lock);
 	--handle->imports;
+	--handle->joined;
 	bus1_handle_add_locked(handle);
 	bus1_handle_update_locked(handle);
 	taken = !handle->charged;

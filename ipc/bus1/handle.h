@@ -41,14 +41,16 @@ struct bus1_share;
  * @user_refs: references of user space (holder->handles.lock)
  * @imports: commands that are about to add user references
  *	(holder->handles.lock)
- * @live: whether there is any of both, for those who look at it without the
- *	lock: it stays true when an import becomes a reference
+ * @joined: those of @imports that made it a holder of the node, which a
+ *	destruction is told to (holder->handles.lock)
+ * @live: whether there is any of @user_refs and @joined, for those who look at
+ *	it without the lock: it stays true when one becomes the other
  *	(holder->handles.lock to write)
  * @pins: commands that use it as a source (holder->handles.lock)
  * @born: it was shown to user space; always true for remote ones
  *	(holder->handles.lock)
  * @in_table: it is in the table. One that is born is there exactly as long as
- *	@live is set (holder->handles.lock)
+ *	there are @user_refs or @imports (holder->handles.lock)
  * @is_expired: NODES_DESTROY has to retire it (holder->destroy_mutex)
  * @charged: its cost is accounted for (holder->handles.lock to write; set once,
  *	read without as well)
@@ -68,6 +70,7 @@ struct bus1_handle {
 	struct rb_node rb_node;
 	u64 user_refs;
 	u64 imports;
+	u64 joined;
 	u64 pins;
 	bool live;
 	bool born;
@@ -134,6 +137,7 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
 int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 		       const struct bus1_stamp *stamp,
 		       struct bus1_handle **handlep);
+void bus1_handle_import_cancel(struct bus1_handle *handle);
 void bus1_handle_import_abort(struct bus1_handle *handle);
 bool bus1_handle_import_commit(struct bus1_handle *handle,
 			       struct bus1_share *share);

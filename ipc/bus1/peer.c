@@ -513,7 +513,7 @@ void bus1_peer_transfer_done(struct bus1_handle *src, struct bus1_handle *dst,
 		if (dst)
 			bus1_handle_import_commit(dst, NULL);
 	} else {
-		bus1_handle_import_abort(dst);
+		bus1_handle_import_cancel(dst);
 	}
 	if (counted)
 		bus1_node_put(src->node);
