@@ -733,6 +733,21 @@ TEST_F(transferrer, stopped_for_good_gives_no_destroyed_node)
 	t_expect_nothing_given(_metadata, self);
 }
 
+/* What p gives back meanwhile is no business of p's any more. */
+TEST_F(transferrer, stopped_does_not_hold_what_is_released)
+{
+	if (!variant->holds)
+		SKIP(return, "there is nothing to release");
+	ASSERT_EQ(0, bus1_node_destroy(self->net.b.fd, NODE_B));
+	ASSERT_EQ(0, bus1_handle_release(self->p.fd, self->pb));
+	RECV_NONE(&self->p);
+	ASSERT_EQ(0, transferrer_finish(self));
+	EXPECT_EQ(BUS1_HANDLE_INVALID, self->cmd->dst_handle);
+	RECV_NONE(&self->p);
+	EXPECT_EQ(-ENXIO, bus1_handle_release(self->p.fd, self->pb));
+	EXPECT_IDLE(&self->p);
+}
+
 TEST_F(transferrer, stopped_for_good_gives_nothing)
 {
 	ASSERT_EQ(-EFAULT, transferrer_fail(self));
