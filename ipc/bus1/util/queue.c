@@ -366,6 +366,57 @@ static bool bus1_queue_is_ready(const struct bus1_queue_entry *leader)
 }
 
 /**
+ * bus1_queue_stamp_locked() - give a transaction of one entry its position
+ * @queue: queue that the entry is for
+ * @stamp: where to store the position; to be passed before anybody learns of it
+ *
+ * Context: Any, with queue->lock held.
+ */
+void bus1_queue_stamp_locked(struct bus1_queue *queue, struct bus1_stamp *stamp)
+{
+	lockdep_assert_held(&queue->lock);
+
+	/*
+	 * [gone:A] pairs with [gone:B] in bus1_destroy_seal(): the clock is read
+	 * under the lock, so that whatever is staged here later is sealed no
+	 * lower.
+	 */
+	stamp->ts = max(bus1_clock_now(), queue->floor + 1);
+	stamp->id = bus1_tx_id();
+}
+
+/**
+ * bus1_queue_commit_at_locked() - add an entry of its own, at a position it has
+ * @queue: queue to add to
+ * @entry: idle entry
+ * @stamp: position, of bus1_queue_stamp_locked(); nothing was claimed since
+ *
+ * The entry is a transaction of its own.
+ *
+ * Context: Any, with queue->lock held.
+ * Return: True if added, false if not: the queue is closed, or would drop the
+ *	entry at once.
+ */
+bool bus1_queue_commit_at_locked(struct bus1_queue *queue,
+				 struct bus1_queue_entry *entry,
+				 const struct bus1_stamp *stamp)
+{
+	lockdep_assert_held(&queue->lock);
+
+	if (queue->closed)
+		return false;
+
+	entry->stamp = *stamp;
+	if (queue->ops->stale(entry, stamp))
+		return false;
+
+	entry->tx = NULL;
+	bus1_queue_add_locked(queue, entry, BUS1_ENTRY_READY);
+	bus1_queue_ready_locked(queue, entry, false);
+	return true;
+}
+
+/**
  * bus1_queue_commit_locked() - add an entry of its own
  * @queue: queue to add to
  * @entry: idle entry
@@ -381,26 +432,11 @@ static bool bus1_queue_is_ready(const struct bus1_queue_entry *leader)
 bool bus1_queue_commit_locked(struct bus1_queue *queue,
 			      struct bus1_queue_entry *entry, u64 *ts)
 {
-	lockdep_assert_held(&queue->lock);
+	struct bus1_stamp stamp;
 
-	if (queue->closed)
-		return false;
-
-	/*
-	 * [gone:A] pairs with [gone:B] in bus1_destroy_seal(): the clock is read
-	 * under the lock, so that whatever is staged here later is sealed no
-	 * lower.
-	 */
-	entry->stamp.ts = max(bus1_clock_now(), queue->floor + 1);
-	entry->stamp.id = bus1_tx_id();
-	*ts = entry->stamp.ts;
-	if (queue->ops->stale(entry, &entry->stamp))
-		return false;
-
-	entry->tx = NULL;
-	bus1_queue_add_locked(queue, entry, BUS1_ENTRY_READY);
-	bus1_queue_ready_locked(queue, entry, false);
-	return true;
+	bus1_queue_stamp_locked(queue, &stamp);
+	*ts = stamp.ts;
+	return bus1_queue_commit_at_locked(queue, entry, &stamp);
 }
 
 /*
@@ -590,26 +626,22 @@ static void bus1_queue_collect_locked(struct bus1_queue *queue)
 
 /*
  * Push everything that is staged above @ts. What turns out to be sealed becomes
- * ready. Return whether there was such.
+ * ready.
  */
-static bool bus1_queue_push_locked(struct bus1_queue *queue, u64 ts)
+static void bus1_queue_push_locked(struct bus1_queue *queue, u64 ts)
 {
 	struct bus1_queue_entry *leader, *t;
 	struct bus1_stamp stamp;
-	bool sealed = false;
 
 	/* [settle:B] pairs with [settle:A] in bus1_queue_settle() */
 	list_for_each_entry_safe(leader, t, &queue->staged, link) {
 		if (leader->stamp.ts > ts)
 			continue;
-		if (bus1_tx_push(leader->tx, ts, &stamp)) {
+		if (bus1_tx_push(leader->tx, ts, &stamp))
 			bus1_queue_settle_locked(queue, leader, &stamp);
-			sealed = true;
-		} else {
+		else
 			leader->stamp.ts = stamp.ts;
-		}
 	}
-	return sealed;
 }
 
 static void bus1_queue_drop_locked(struct bus1_queue *queue,
@@ -637,14 +669,19 @@ bus1_queue_next_locked(struct bus1_queue *queue, u64 now, bool push,
 
 	/*
 	 * Choose the lowest first, then test it against the clock: one that is
-	 * not in the past yet must not be skipped in favour of a later one.
+	 * not in the past yet must not be skipped in favour of a later one. What
+	 * may be handed out comes before @now, so one push is enough, however
+	 * many are stale; what it finds sealed may be lower.
 	 */
 	for (;;) {
 		entry = bus1_queue_first_locked(queue);
 		if (!entry || entry->stamp.ts >= now)
 			return NULL;
-		if (push && bus1_queue_push_locked(queue, entry->stamp.ts))
+		if (push) {
+			push = false;
+			bus1_queue_push_locked(queue, now - 1);
 			continue;
+		}
 		if (!queue->ops->stale(entry, &entry->stamp))
 			return entry;
 		bus1_queue_drop_locked(queue, entry, drops);

@@ -176,6 +176,11 @@ void bus1_queue_init(struct bus1_queue *queue,
 void bus1_queue_deinit(struct bus1_queue *queue);
 void bus1_queue_entry_init(struct bus1_queue_entry *entry, u8 type);
 
+void bus1_queue_stamp_locked(struct bus1_queue *queue,
+			     struct bus1_stamp *stamp);
+bool bus1_queue_commit_at_locked(struct bus1_queue *queue,
+				 struct bus1_queue_entry *entry,
+				 const struct bus1_stamp *stamp);
 bool bus1_queue_commit_locked(struct bus1_queue *queue,
 			      struct bus1_queue_entry *entry, u64 *ts);
 bool bus1_queue_stage_locked(struct bus1_queue *queue,

@@ -224,6 +224,29 @@ static void model_push(struct run *run, struct box *box, u64 ts)
 	}
 }
 
+/* The same for some time that a reader took for now, after @before. */
+static void model_push_now(struct run *run, struct box *box, u64 before,
+			   u64 after)
+{
+	struct kunit *test = run->test;
+	struct item *item;
+	unsigned int i;
+	u64 bound;
+
+	for (i = 0; i < N_ITEMS; ++i) {
+		item = &run->items[i];
+		if (item->place != ITEM_QUEUED || item->box != box ||
+		    !item->deal)
+			continue;
+		bound = (u64)atomic64_read(&item->deal->tx.word) >> 1;
+		KUNIT_EXPECT_GE(test, bound, max(item->deal->bound,
+						 before - 1));
+		KUNIT_EXPECT_LE(test, bound, max(item->deal->bound,
+						 after - 1));
+		item->deal->bound = bound;
+	}
+}
+
 static void model_seal(struct run *run, struct deal *deal, u64 ts)
 {
 	struct item *item;
@@ -600,7 +623,8 @@ static struct item *model_search(struct run *run, struct box *box,
 		KUNIT_EXPECT_LT_MSG(test, item->stamp.ts, after,
 				    "it is not in the past");
 		if (push)
-			model_push(run, box, item->stamp.ts);
+			model_push_now(run, box, before, after);
+		push = false;
 		if (!model_is_stale(item, &item->stamp))
 			return item;
 		check_dropped(run, drops, item);
