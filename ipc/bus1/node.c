@@ -99,6 +99,7 @@ struct bus1_node *bus1_node_new(struct bus1_peer *owner, u64 id)
 	INIT_LIST_HEAD(&node->queued);
 	bus1_queue_entry_init(&node->release, BUS1_ENTRY_RELEASE);
 	node->release_again = false;
+	node->release_stamp = (struct bus1_stamp){};
 	return node;
 }
 
@@ -216,7 +217,10 @@ static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 	 */
 	if (READ_ONCE(node->death))
 		return false;
+	/* It comes before a destruction that begins now, though it has to wait */
 	if (node->release.state == BUS1_ENTRY_CLAIMED) {
+		bus1_queue_stamp_locked(&node->owner->queue,
+					&node->release_stamp);
 		node->release_again = true;
 		return false;
 	}
@@ -249,6 +253,7 @@ void bus1_node_get(struct bus1_node *node)
 	 */
 	spin_lock(&queue->lock);
 	atomic_long_inc(&node->refs);
+	node->release_again = false;
 	removed = bus1_queue_remove_locked(queue, &node->release);
 	spin_unlock(&queue->lock);
 
@@ -296,24 +301,28 @@ void bus1_node_put(struct bus1_node *node)
 void bus1_node_release_done(struct bus1_node *node, bool received)
 {
 	struct bus1_queue *queue = &node->owner->queue;
+	struct bus1_stamp stamp;
 	bool again, requeued = false;
-	u64 ts = 0;
 
 	spin_lock(&queue->lock);
-	again = node->release_again && !atomic_long_read(&node->refs);
+	again = node->release_again;
+	stamp = node->release_stamp;
 	node->release_again = false;
 	if (!received && !again && !atomic_long_read(&node->refs)) {
 		bus1_queue_unclaim_locked(queue, &node->release);
 		requeued = true;
 	} else {
 		bus1_queue_done_locked(queue, &node->release);
+		again = again && bus1_queue_commit_at_locked(queue,
+							     &node->release,
+							     &stamp);
 		if (again)
-			again = bus1_node_release_locked(node, &ts);
+			kref_get(&node->ref);
 	}
 	spin_unlock(&queue->lock);
 
 	if (again) {
-		bus1_clock_pass(ts);
+		bus1_clock_pass(stamp.ts);
 		bus1_peer_wake(node->owner);
 	}
 	if (!requeued)

@@ -52,12 +52,13 @@ struct bus1_death {
  * @destroy_link: in the list of nodes to destroy (owner->destroy_mutex)
  * @destroy_mark: the seed carries it: the flush that runs must keep it
  *	(owner->destroy_mutex)
- * @owner_gone: the owner has dropped its last user reference (set once, under
- *	owner->handles.lock; read without)
+ * @owner_gone: the owner had a handle, and has none any more: nobody has an ID for
+ *	what is queued (set once, under owner->handles.lock; read without)
  * @queued: messages queued to the node (owner->queue.lock)
  * @release: NODE_RELEASE notification (owner->queue.lock)
- * @release_again: another one is due once the claimed @release is received
+ * @release_again: another one is due since the claimed @release was claimed
  *	(owner->queue.lock)
+ * @release_stamp: the position of that one (owner->queue.lock)
  */
 struct bus1_node {
 	struct kref ref;
@@ -77,6 +78,7 @@ struct bus1_node {
 	struct list_head queued;
 	struct bus1_queue_entry release;
 	bool release_again;
+	struct bus1_stamp release_stamp;
 };
 
 int bus1_node_module_init(void);
