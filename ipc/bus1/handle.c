@@ -257,6 +257,8 @@ static bool bus1_handle_expire_locked(struct bus1_handle *handle)
 	    (!handle->born && handle->pins))
 		return false;
 	handle->in_table = false;
+	if (bus1_handle_is_own(handle))
+		WRITE_ONCE(handle->node->owner_gone, true);
 	rb_erase(&handle->rb_id, &table->by_id);
 	rb_erase(&handle->rb_node, &table->by_node);
 	return true;
@@ -292,6 +294,20 @@ void bus1_handle_retire(struct bus1_handle *handle)
 	bus1_handle_unref(handle);
 }
 
+/* The same by a command that is no destruction, which has its own time to purge. */
+static void bus1_handle_expired(struct bus1_handle *handle)
+{
+	struct bus1_node *node = NULL;
+
+	/* If the owner has no ID any more, nobody can receive what is queued */
+	if (bus1_handle_is_own(handle))
+		node = bus1_node_ref(handle->node);
+	bus1_handle_retire(handle);
+	if (node)
+		bus1_node_purge(node);
+	bus1_node_unref(node);
+}
+
 /*
  * Drop @n user references. Return whether that ends a reference of the node
  * that is counted: the caller puts it, after unlocking.
@@ -303,13 +319,10 @@ static bool bus1_handle_drop_locked(struct bus1_handle *handle, u64 n)
 
 	lockdep_assert_held(&handle->holder->handles.lock);
 
-	if (bus1_handle_is_own(handle)) {
+	if (bus1_handle_is_own(handle))
 		put = handle->user_refs > 1 && refs <= 1;
-		if (!refs)
-			WRITE_ONCE(handle->node->owner_gone, true);
-	} else {
+	else
 		put = handle->user_refs && !refs;
-	}
 	handle->user_refs = refs;
 	bus1_handle_update_locked(handle);
 	return put;
@@ -548,7 +561,7 @@ int bus1_handle_release(struct bus1_peer *peer, u64 id)
 	struct bus1_handle_table *table = &peer->handles;
 	struct bus1_handle *handle;
 	struct bus1_node *node;
-	bool put, gone, expired;
+	bool put, expired;
 
 	spin_lock(&table->lock);
 	handle = bus1_handle_find_locked(table, id);
@@ -564,16 +577,13 @@ int bus1_handle_release(struct bus1_peer *peer, u64 id)
 	}
 	node = bus1_node_ref(handle->node);
 	put = bus1_handle_drop_locked(handle, 1);
-	gone = bus1_handle_is_own(handle) && !handle->user_refs;
 	expired = bus1_handle_expire_locked(handle);
 	spin_unlock(&table->lock);
 
 	if (put)
 		bus1_node_put(node);
 	if (expired)
-		bus1_handle_retire(handle);
-	if (gone)
-		bus1_node_purge(node);
+		bus1_handle_expired(handle);
 	bus1_node_unref(node);
 	return 0;
 }
@@ -779,7 +789,7 @@ static void bus1_handle_import_undo(struct bus1_handle *handle, bool joined)
 	spin_unlock(&table->lock);
 
 	if (expired)
-		bus1_handle_retire(handle);
+		bus1_handle_expired(handle);
 }
 
 /**
