@@ -395,12 +395,17 @@ static void *receiver_fn(void *arg)
 	return NULL;
 }
 
-/* The command is on a page that is there, until the receiver sleeps. */
-static void t_receiver_stop(struct __test_metadata *_metadata,
-			    FIXTURE_DATA(receiver) *self)
+/*
+ * It is stopped once there is something to receive: the command is on a page that
+ * is there until the receiver sleeps.
+ */
+static void t_receiver_start(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(receiver) *self)
 {
 	struct bus1_cmd_recv cmd;
 
+	self->done = 0;
+	self->tid = 0;
 	bus1_recv_init(&cmd, 0);
 	memcpy(self->content, &cmd, sizeof(cmd));
 	ASSERT_EQ(0, stall_resolve(&self->stall, self->content));
@@ -410,8 +415,6 @@ static void t_receiver_stop(struct __test_metadata *_metadata,
 		sched_yield();
 	thread_wait_asleep(self->tid);
 	ASSERT_EQ(0, stall_rearm(&self->stall));
-	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "first"));
-	ASSERT_EQ(0, stall_wait(&self->stall));
 }
 
 FIXTURE_SETUP(receiver)
@@ -432,7 +435,9 @@ FIXTURE_SETUP(receiver)
 	NODE(&self->net.c, NODE_C);
 	self->net.ab = TRANSFER(&self->net.b, NODE_B, &self->net.a);
 	self->net.ac = TRANSFER(&self->net.c, NODE_C, &self->net.a);
-	t_receiver_stop(_metadata, self);
+	t_receiver_start(_metadata, self);
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "first"));
+	ASSERT_EQ(0, stall_wait(&self->stall));
 }
 
 FIXTURE_TEARDOWN(receiver)
@@ -507,6 +512,80 @@ TEST_F(receiver, stopped_delays_nobody_who_destroys_or_disconnects)
 	t_expect_first(_metadata, self);
 	RECV_DESTROY(&self->net.b, cb);
 	RECV_STR(&self->net.b, 0x700, "second");
+}
+
+/* The receiver goes on, and is then started once more. */
+static void t_receiver_restart(struct __test_metadata *_metadata,
+			       FIXTURE_DATA(receiver) *self)
+{
+	ASSERT_EQ(0, receiver_finish(self));
+	t_expect_first(_metadata, self);
+	ASSERT_EQ(0, stall_rearm(&self->stall));
+	t_receiver_start(_metadata, self);
+}
+
+/* It is stopped when it receives that the last handle was released. */
+static void t_receiver_stop_released(struct __test_metadata *_metadata,
+				     FIXTURE_DATA(receiver) *self)
+{
+	t_receiver_restart(_metadata, self);
+	ASSERT_EQ(0, bus1_handle_release(self->net.a.fd, self->net.ab));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+	self->net.ab = TRANSFER(&self->net.b, NODE_B, &self->net.a);
+	ASSERT_EQ(0, bus1_handle_release(self->net.a.fd, self->net.ab));
+}
+
+static void t_expect_release(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(receiver) *self)
+{
+	ASSERT_EQ(0, receiver_finish(self));
+	EXPECT_EQ(BUS1_MSG_NODE_RELEASE, self->cmd->msg.type);
+	EXPECT_EQ(NODE_B, self->cmd->msg.destination);
+}
+
+TEST_F(receiver, stopped_in_a_release_gets_the_next_one_before_the_destruction)
+{
+	t_receiver_stop_released(_metadata, self);
+	ASSERT_EQ(0, bus1_node_destroy(self->net.b.fd, NODE_B));
+	t_expect_release(_metadata, self);
+	RECV_RELEASE(&self->net.b, NODE_B);
+	RECV_DESTROY(&self->net.b, NODE_B);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+}
+
+TEST_F(receiver, stopped_in_a_release_gets_no_other_that_is_taken_back)
+{
+	t_receiver_stop_released(_metadata, self);
+	self->net.ab = TRANSFER(&self->net.b, NODE_B, &self->net.a);
+	t_expect_release(_metadata, self);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+	ASSERT_EQ(0, bus1_handle_release(self->net.a.fd, self->net.ab));
+	RECV_RELEASE(&self->net.b, NODE_B);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+}
+
+/* The owner drops its last reference while it is about to get another. */
+TEST_F(receiver, stopped_with_a_handle_of_its_own_loses_no_message)
+{
+	__u64 carried = TRANSFER(&self->net.b, 0x700, &self->net.a);
+
+	t_receiver_restart(_metadata, self);
+	ASSERT_EQ(0, bus1_send_to(self->net.a.fd, &self->net.ab, 1, "first", 5,
+				  &carried, 1));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, carried, "second"));
+	ASSERT_EQ(0, bus1_nodes_destroy(self->net.b.fd,
+					BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES,
+					(__u64[]){ 0x700 }, 1));
+	RECV_DESTROY(&self->net.a, carried);
+	ASSERT_EQ(0, receiver_finish(self));
+	EXPECT_EQ(1, self->cmd->msg.n_handles);
+	t_expect_first(_metadata, self);
+	RECV_STR(&self->net.b, 0x700, "second");
+	RECV_DESTROY(&self->net.b, 0x700);
+	EXPECT_EQ(0, bus1_handle_release(self->net.b.fd, 0x700));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
 }
 
 TEST_F(receiver, stopped_makes_the_disconnect_of_its_peer_wait)
