@@ -395,6 +395,39 @@ static int bus1_quota_check_locked(struct bus1_quota *quota,
 }
 
 /*
+ * When much of the user's budget is held by siblings, a peer can get less than its
+ * senders share in the first layer, and the first of them could take it all. So of
+ * what the peer could get at this moment, a sender leaves as much to others as it
+ * holds, or holds no more than its share of that.
+ */
+static bool bus1_quota_leaves_share_locked(struct bus1_quota *quota,
+					   const struct bus1_charge *charge,
+					   enum bus1_resource res, u32 need)
+{
+	const struct bus1_fair_member *peer = &quota->reserved[res], *sender;
+	const struct bus1_fair *fair = &quota->user->reserved[res];
+	u64 used, n;
+
+	lockdep_assert_held(&quota->user->lock);
+	lockdep_assert_held(&quota->lock);
+
+	if (!charge->share || charge->share == &quota->own_share)
+		return true;
+
+	sender = &charge->share->held[res];
+	used = (u64)sender->used + charge->cost->n[res];
+	if (need + used <= fair->budget &&
+	    bus1_fair_may_charge(fair, peer, need + used))
+		return true;
+
+	n = (u64)quota->received[res].n_members + !sender->used + 1;
+	if (n * n > fair->budget || used * n * n > fair->budget)
+		return false;
+	n = used * n * n;
+	return n <= peer->used || bus1_fair_may_charge(fair, peer, n - peer->used);
+}
+
+/*
  * Reserve from the user what credit does not cover. Returns 0, -EDQUOT, or
  * -EAGAIN if all credit of this resource has to be taken back first.
  */
@@ -434,6 +467,11 @@ static int bus1_quota_reserve_locked(struct bus1_quota *quota,
 	fair->outside = user->own[res];
 	if (charge->class == BUS1_CLASS_OWN) {
 		user->own[res] += need;
+	} else if (user->tight[res] &&
+		   !bus1_quota_leaves_share_locked(quota, charge, res, need)) {
+		return bus1_charge_refuse(charge, BUS1_LAYER_SENDER_SHARE, res,
+					  charge->share->held[res].used,
+					  quota->received[res].budget);
 	} else if (!bus1_fair_try_charge(fair, member, need)) {
 		return bus1_charge_refuse(charge, BUS1_LAYER_SIBLING_SHARE, res,
 					  member->used, max);

@@ -452,6 +452,35 @@ TEST_SHARE(senders, one_leaves_a_share_to_the_next_at_default_limits)
 	peer_close(&target);
 }
 
+/* Siblings may hold so much that what senders share at a peer is not there. */
+TEST_SHARE(senders, one_leaves_a_share_to_the_next_beside_a_full_sibling)
+{
+	const __u32 unit = resources[self->res].unit;
+	struct peer target, sibling, own;
+	int i, n;
+
+	ASSERT_EQ(0, parameter_set(self->res, 2 * 810 * unit));
+	PEER_OPEN_AS(&target, UID_RECEIVER - 1);
+	PEER_OPEN_AS(&sibling, UID_RECEIVER - 1);
+	PEER_OPEN_AS(&own, UID_RECEIVER - 1);
+	NODE(&own, CARGO);
+	n = send_units(own.fd, TRANSFER(&sibling, NODE_B, &own), self->res,
+		       2 * 810);
+	EXPECT_LE(2 * 810 / 4, n);
+	/* Two peers hold something: the target may have a ninth at least. */
+	for (i = 0; i < 3; i++) {
+		n = send_units(self->party[i].from,
+			       TRANSFER(&target, NODE_B, &self->party[i].peer),
+			       self->res, 1000);
+		EXPECT_LE(2 * 810 / 9 / (i + 2) / (i + 2), n) {
+			TH_LOG("user %d gets %d", i, n);
+		}
+	}
+	peer_close(&own);
+	peer_close(&sibling);
+	peer_close(&target);
+}
+
 TEST_SHARE(siblings, a_peer_that_never_reads_does_not_starve_its_siblings)
 {
 	__u64 random = 3;
