@@ -206,7 +206,10 @@ bool bus1_node_release_is_stale(struct bus1_node *node,
 	       bus1_node_is_stale(node, stamp);
 }
 
-/* Queue NODE_RELEASE. Return true with @ts set if the owner must be woken up. */
+/*
+ * Queue NODE_RELEASE. Return true if the owner must be woken up; @ts is set to what is
+ * to be passed, also if it is queued later.
+ */
 static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 {
 	lockdep_assert_held(&node->owner->queue.lock);
@@ -221,6 +224,7 @@ static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 	if (node->release.state == BUS1_ENTRY_CLAIMED) {
 		bus1_queue_stamp_locked(&node->owner->queue,
 					&node->release_stamp);
+		*ts = node->release_stamp.ts;
 		node->release_again = true;
 		return false;
 	}
@@ -274,7 +278,7 @@ void bus1_node_put(struct bus1_node *node)
 {
 	struct bus1_queue *queue = &node->owner->queue;
 	bool wake = false;
-	u64 ts;
+	u64 ts = 0;
 
 	if (atomic_long_add_unless(&node->refs, -1, 1))
 		return;
@@ -285,10 +289,10 @@ void bus1_node_put(struct bus1_node *node)
 		wake = bus1_node_release_locked(node, &ts);
 	spin_unlock(&queue->lock);
 
-	if (wake) {
-		bus1_clock_pass(ts);
+	/* What is entered after this returned comes after the release */
+	bus1_clock_pass(ts);
+	if (wake)
 		bus1_peer_wake(node->owner);
-	}
 }
 
 /**
