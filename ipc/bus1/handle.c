@@ -240,7 +240,13 @@ static void bus1_handle_insert_locked(struct bus1_handle_table *table,
 /* To be called when user_refs and joined were changed, in one go. */
 static void bus1_handle_update_locked(struct bus1_handle *handle)
 {
-	WRITE_ONCE(handle->live, handle->user_refs || handle->joined);
+	struct bus1_node *node = handle->node;
+	bool live = handle->user_refs || handle->joined;
+
+	WRITE_ONCE(handle->live, live);
+	/* What is queued for the node is for this ID, not for one that came later */
+	if (bus1_handle_is_own(handle) && handle->id == node->id)
+		WRITE_ONCE(node->owner_gone, !live);
 }
 
 /*
@@ -257,8 +263,6 @@ static bool bus1_handle_expire_locked(struct bus1_handle *handle)
 	    (!handle->born && handle->pins))
 		return false;
 	handle->in_table = false;
-	if (bus1_handle_is_own(handle))
-		WRITE_ONCE(handle->node->owner_gone, true);
 	rb_erase(&handle->rb_id, &table->by_id);
 	rb_erase(&handle->rb_node, &table->by_node);
 	return true;

@@ -52,8 +52,8 @@ struct bus1_death {
  * @destroy_link: in the list of nodes to destroy (owner->destroy_mutex)
  * @destroy_mark: the seed carries it: the flush that runs must keep it
  *	(owner->destroy_mutex)
- * @owner_gone: the owner had a handle, and has none any more: nobody has an ID for
- *	what is queued (set once, under owner->handles.lock; read without)
+ * @owner_gone: the owner has given @id back: nobody has an ID for what is queued
+ *	(owner->handles.lock to write)
  * @queued: messages queued to the node (owner->queue.lock)
  * @release: NODE_RELEASE notification (owner->queue.lock)
  * @release_again: another one is due since the claimed @release was claimed

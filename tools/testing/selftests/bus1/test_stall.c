@@ -812,6 +812,32 @@ TEST_F(transferrer, stopped_for_good_gives_no_destroyed_node)
 	t_expect_nothing_given(_metadata, self);
 }
 
+/* What an owner gives back is gone, though it may be about to get it again. */
+TEST_F(transferrer, stopped_does_not_keep_what_its_owner_gives_back)
+{
+	__u64 id = NODE_B;
+
+	/* The same again, to the owner */
+	ASSERT_EQ(0, transferrer_finish(self));
+	self->done = 0;
+	self->cmd->dst_fd = self->net.b.fd;
+	self->cmd->dst_handle = BUS1_HANDLE_INVALID;
+	ASSERT_EQ(0, stall_protect(&self->stall, true));
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, transferrer_fn, self));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "late"));
+	ASSERT_EQ(0, bus1_nodes_destroy(self->net.b.fd,
+					BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES,
+					&id, 1));
+	RECV_NONE(&self->net.b);
+	ASSERT_EQ(0, transferrer_finish(self));
+	EXPECT_EQ(BUS1_HANDLE_INVALID, self->cmd->dst_handle);
+	RECV_NONE(&self->net.b);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+}
+
 /* What p gives back meanwhile is no business of p's any more. */
 TEST_F(transferrer, stopped_does_not_hold_what_is_released)
 {
