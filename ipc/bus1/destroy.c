@@ -24,7 +24,6 @@
 static void bus1_destroy_stage(struct bus1_node *node, struct bus1_death *death)
 {
 	struct bus1_handle *handle;
-	struct bus1_stamp stamp;
 	unsigned int n = 0;
 
 	lockdep_assert_held(&node->owner->destroy_mutex);
@@ -42,7 +41,7 @@ static void bus1_destroy_stage(struct bus1_node *node, struct bus1_death *death)
 					  link);
 		/* Whoever joins from now on goes to this list at once */
 		list_move_tail(&handle->link, &node->notified);
-		bus1_handle_notify_locked(handle, death, false, &stamp);
+		bus1_handle_notify_locked(handle, death);
 		/* Whoever waits for the lock need not be on this CPU */
 		if (++n % BUS1_DESTROY_BATCH == 0) {
 			spin_unlock(&node->lock);

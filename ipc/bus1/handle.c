@@ -627,41 +627,47 @@ static struct bus1_handle *bus1_handle_import_find(struct bus1_peer *peer,
 	}
 }
 
+/* Stage the notification of a handle. Return whether @death was sealed already. */
+static bool bus1_handle_stage_locked(struct bus1_handle *handle,
+				     struct bus1_death *death,
+				     struct bus1_stamp *stamp)
+{
+	bool sealed;
+
+	lockdep_assert_held(&handle->node->lock);
+
+	sealed = bus1_queue_stage_locked(&handle->holder->queue,
+					 &handle->notify, &death->tx, stamp);
+	/* Who is not alive yet is told when it joins */
+	if (handle->notify.state != BUS1_ENTRY_IDLE) {
+		handle->is_notified = true;
+		kref_get(&handle->ref);
+	}
+	return sealed;
+}
+
 /**
  * bus1_handle_notify_locked() - stage the notification of a handle
  * @handle: handle to notify
- * @death: transaction that destroys the node
- * @late: whether it may be added though @death is sealed
- * @stamp: position of @death, if it is sealed
+ * @death: transaction that destroys the node, not sealed yet
  *
  * Does nothing if it was staged before: a handle without user references has left
  * the table, and who gets one again gets a new handle.
  *
  * Context: Any, with the lock of the node held.
- * Return: True if @death was sealed already.
  */
-bool bus1_handle_notify_locked(struct bus1_handle *handle,
-			       struct bus1_death *death, bool late,
-			       struct bus1_stamp *stamp)
+void bus1_handle_notify_locked(struct bus1_handle *handle,
+			       struct bus1_death *death)
 {
 	struct bus1_queue *queue = &handle->holder->queue;
-	bool sealed;
+	struct bus1_stamp stamp;
 
 	lockdep_assert_held(&handle->node->lock);
 
 	spin_lock(&queue->lock);
-	sealed = bus1_tx_push(&death->tx, queue->floor, stamp);
-	if ((late || !sealed) && !handle->is_notified) {
-		sealed = bus1_queue_stage_locked(queue, &handle->notify,
-						 &death->tx, stamp);
-		/* Who is not alive yet is told when it joins */
-		if (handle->notify.state != BUS1_ENTRY_IDLE) {
-			handle->is_notified = true;
-			kref_get(&handle->ref);
-		}
-	}
+	if (!handle->is_notified)
+		bus1_handle_stage_locked(handle, death, &stamp);
 	spin_unlock(&queue->lock);
-	return sealed;
 }
 
 /**
@@ -701,51 +707,47 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
 			     const struct bus1_stamp *stamp)
 {
 	struct bus1_peer *peer = handle->holder;
+	struct bus1_queue *queue = &peer->queue;
 	struct bus1_node *node = handle->node;
-	bool dead = false, sealed = false, notified;
+	bool dead = false, sealed = false;
 	struct bus1_death *death;
 	struct bus1_stamp at;
 
-	/* It is not to be notified of what it comes too late for */
-	if (!stamp && bus1_node_destroyed(node)) {
-		bus1_handle_import_cancel(handle);
-		return false;
-	}
-
-	/*
-	 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is alive
-	 * before it joins the holders of the node, and can be notified.
-	 * node->lock orders it.
-	 */
-	spin_lock(&peer->handles.lock);
-	++handle->joined;
-	bus1_handle_update_locked(handle);
-	spin_unlock(&peer->handles.lock);
-
 	spin_lock(&node->lock);
+	spin_lock(&peer->handles.lock);
+	spin_lock(&queue->lock);
 	death = node->death;
-	if (death && stamp)
-		dead = bus1_tx_push(&death->tx, stamp->ts, &at) &&
-		       bus1_stamp_cmp(&at, stamp) < 0;
-	if (!dead && death) {
-		notified = handle->is_notified;
-		sealed = bus1_handle_notify_locked(handle, death, stamp, &at);
-		/*
-		 * Without a message to be ordered against, it is too late, unless
-		 * it was sealed on the way: the notification is there.
-		 */
-		dead = sealed && !stamp && notified == handle->is_notified;
+	if (death) {
+		sealed = bus1_tx_push(&death->tx, stamp ? stamp->ts : queue->floor,
+				      &at);
+		/* Without a message to be ordered against, it is too late */
+		dead = sealed && (!stamp || bus1_stamp_cmp(&at, stamp) < 0);
 	}
+	if (!dead) {
+		/*
+		 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is
+		 * alive before it joins the holders of the node, and can be
+		 * notified, and not before it is sure not to come too late:
+		 * what is staged from an earlier life is void until then.
+		 * node->lock and the lock of the queue order it.
+		 */
+		++handle->joined;
+		bus1_handle_update_locked(handle);
+		if (death && !handle->is_notified)
+			sealed = bus1_handle_stage_locked(handle, death, &at);
+	}
+	spin_unlock(&queue->lock);
+	spin_unlock(&peer->handles.lock);
 	if (!dead && list_empty(&handle->link))
 		list_add_tail(&handle->link,
 			      death ? &node->notified : &node->holders);
 	spin_unlock(&node->lock);
 
 	/* Either becomes known here: that it is dead, or will be */
-	if (dead || sealed)
+	if (sealed)
 		bus1_clock_pass(at.ts);
 	if (dead)
-		bus1_handle_import_abort(handle);
+		bus1_handle_import_cancel(handle);
 	else if (sealed)
 		bus1_peer_wake(peer);
 	return !dead;

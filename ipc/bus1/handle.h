@@ -143,9 +143,8 @@ bool bus1_handle_import_commit(struct bus1_handle *handle,
 			       struct bus1_share *share);
 
 /* Destruction */
-bool bus1_handle_notify_locked(struct bus1_handle *handle,
-			       struct bus1_death *death, bool late,
-			       struct bus1_stamp *stamp);
+void bus1_handle_notify_locked(struct bus1_handle *handle,
+			       struct bus1_death *death);
 void bus1_handles_collect(struct bus1_peer *peer, struct list_head *nodes);
 void bus1_handles_drop(struct bus1_peer *peer, bool own);
 
