@@ -97,7 +97,10 @@ apt_lists "$package"
 version=$(apt_field "$package" Version)
 if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
-	key=$(cat <(options) <(declare -f build) <(gcc-12 --version) <(echo "$version") |
+	need gcc-12
+	toolchain "$name"
+	key=$( (options; declare -f build; gcc-12 --version; echo "$version"
+		[ -z "${LLVM:-}" ] || "clang$LLVM" --version) |
 		sha256sum | cut -c1-12)
 	dir=$cache/kernel/built-$key
 	lock "$dir"

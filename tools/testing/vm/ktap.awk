@@ -5,7 +5,21 @@
 # what was said about it. At last, write the sums to the file `sums`.
 #
 # A program fails that is killed, runs out of time, plans other cases than it
-# runs, or runs none; that is one failure more.
+# runs, or runs none; that is one failure more. A case that is skipped fails, too,
+# unless the file `skips` has it for this `kernel`; without `skips` all may be.
+
+BEGIN {
+	while (skips && (getline <skips) > 0)
+		if (!/^#/ && NF > 1 && kernel ~ "^(" $1 ")$")
+			may_skip[$2]
+}
+
+function expected(test, pattern) {
+	for (pattern in may_skip)
+		if (test ~ "^(" pattern ")$")
+			return 1
+	return !skips
+}
 
 function bad(why) {
 	++failed
@@ -71,9 +85,16 @@ verbose { print "    " $0 }
 	number = ($1 == "not" ? $3 : $2) + 0
 	if (number != ran)
 		bad("result " number " where " ran " was due")
-	if (/# *SKIP/)
-		++skipped
-	else if ($1 == "ok")
+	if (/# *SKIP/) {
+		test = name "." $0
+		sub(/ *# *SKIP.*/, "", test)
+		sub(/^.*\//, "", test)
+		sub(/\.ok [0-9]+ (- )?/, ".", test)
+		if (expected(test))
+			++skipped
+		else
+			bad($0 " (not in the file `skips`)")
+	} else if ($1 == "ok")
 		++passed
 	else {
 		++failed

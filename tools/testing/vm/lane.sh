@@ -110,6 +110,7 @@ status=0
 BUS1_KUNIT=$kunit "$here/qemu.sh" "$name" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
 	tee "$dir/output" |
 	"${awk[@]}" -f "$here/ktap.awk" -v prefix="$name " -v sums="$dir/sums.tests" \
+		-v skips="$here/skips" -v kernel="$name" \
 		-v verbose="$([ $# = 0 ] || echo 1)" || status=$?
 [ "$status" = 0 ] || cat "$dir/qemu" >&2
 

@@ -63,7 +63,9 @@ traits() {
 	debug | leaks)
 		# KASAN keeps what is freed for a while, a 32nd of the memory.
 		memory=3072 slack=131072 slow=10 scale=1 abis=native
-		append="page_poison=1 panic_on_warn=1"
+		# With five levels of page tables a check of KASAN is wrong for a
+		# moment of the boot: while the features of the CPU are read anew.
+		append="page_poison=1 panic_on_warn=1 no5lvl"
 		# To watch for leaks makes all of it three times slower.
 		[ "$1" = leaks ] && slow=30 || append+=" kmemleak=off"
 		;;
@@ -73,6 +75,11 @@ traits() {
 		memory=2048 slack=65536 slow=8 scale=1 abis=native
 		append="kcsan.skip_watch=500 kcsan.udelay_task=300"
 		;;
+	msan)
+		# Two more bytes for each byte, and a stack for each 4.
+		memory=3072 slack=131072 slow=10 scale=1 abis=native
+		append="pci=nommconf no5lvl"
+		;;
 	fuzz)
 		append="slub_debug=FZP,bus1*"
 		;;
@@ -80,6 +87,15 @@ traits() {
 	append+=" ${BUS1_APPEND:-}"
 	abis=${BUS1_ABIS:-$abis}
 	scale=${BUS1_STRESS_SCALE:-$scale}
+}
+
+# Choose the compiler of a kernel of the table, for itself and for its modules: what
+# the kernel's Makefile finds in the environment. Nothing if it is gcc.
+toolchain() {
+	unset LLVM
+	# Only clang knows how to follow what is initialized.
+	[ "$1" != msan ] || export LLVM=-19
+	[ -z "${LLVM:-}" ] || need clang"$LLVM" lld"$LLVM" llvm"$LLVM"
 }
 
 # Run a command as root.

@@ -793,16 +793,6 @@ static inline bool order_check(struct order *o)
 
 #define ORDER_EXPECT(_o) EXPECT_TRUE(order_check(_o))
 
-/* Scale what is as usual at 5 percent, as test_stress does. */
-static inline __u32 order_scaled(__u32 n)
-{
-	const char *env = getenv("BUS1_STRESS_SCALE");
-	__u64 percent = env ? strtoul(env, NULL, 10) : 5;
-
-	n = n * percent / 5;
-	return n ? n : 1;
-}
-
 static inline void order_report(struct order *o)
 {
 	printf("# order: %llu transactions and %llu messages checked\n",

@@ -549,6 +549,19 @@ static inline void thread_wait_asleep(pid_t tid)
 		sched_yield();
 }
 
+/*
+ * How many rounds to do, @n as usual. BUS1_STRESS_SCALE, 5 as usual, makes that more,
+ * or less on a kernel that is slow.
+ */
+static inline __u32 scaled_rounds(__u32 n)
+{
+	const char *env = getenv("BUS1_STRESS_SCALE");
+	__u64 percent = env ? strtoul(env, NULL, 10) : 5;
+
+	n = n * percent / 5;
+	return n ? n : 1;
+}
+
 /* A generator of one's own, so that runs can be repeated. */
 static inline __u32 next_random(__u64 *state)
 {

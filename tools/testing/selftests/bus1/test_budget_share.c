@@ -339,10 +339,10 @@ TEST_SHARES(taking_turns_is_fair_too)
 TEST_SHARES(random_arrivals_and_departures_keep_the_rules)
 {
 	__u64 random = 1;
-	int step, i;
+	int step, steps = scaled_rounds(2000), i;
 
 	BUDGET(162);
-	for (step = 0; step < 2000; step++) {
+	for (step = 0; step < steps; step++) {
 		i = next_random(&random) % N_PARTIES;
 		switch (next_random(&random) % 6) {
 		case 0:

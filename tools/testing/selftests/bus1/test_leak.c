@@ -332,13 +332,15 @@ TEST_F(leak, new_pools_hold_the_message_and_zeros)
 	struct bus1_cmd_recv r;
 	const __u64 self_id = 0x10;
 	__u64 handles[3] = { 0x20, 0x28, 0x30 };
-	size_t i, n_handles, n_fds, used, checked = 0;
+	/* On slow kernels a third of them, with every size, count and pair of counts. */
+	size_t i, step = scaled_rounds(5) < 5 ? 3 : 1;
+	size_t n_handles, n_fds, used, checked = 0;
 	struct iovec vec = { payload, 0 };
 	struct peer peer;
 	long there;
 
 	memset(payload, SECRET, sizeof(payload));
-	for (i = 0; i < ARRAY_SIZE(sizes) * 16; i++) {
+	for (i = 0; i < ARRAY_SIZE(sizes) * 16; i += step) {
 		n_handles = i % 4;
 		n_fds = i / 4 % 4;
 		vec.iov_len = sizes[i / 16];

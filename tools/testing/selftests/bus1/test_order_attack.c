@@ -680,7 +680,7 @@ TEST_F(attack, strangers_agree)
 {
 	const struct sched_param urgent = { .sched_priority = 1 };
 	struct attack attack = { self, variant };
-	__u32 i, n = order_scaled(BATCHES);
+	__u32 i, n = scaled_rounds(BATCHES);
 	bool good = true;
 	char c = 0;
 

@@ -756,7 +756,7 @@ FIXTURE_TEARDOWN(history)
 
 TEST_F(history, has_a_total_order)
 {
-	int i, round, rounds = order_scaled(variant->rounds);
+	int i, round, rounds = scaled_rounds(variant->rounds);
 	struct bus1_cmd_recv recv;
 	pthread_t thread[ORDER_PEERS];
 	pid_t pid[ORDER_PEERS];
