@@ -14,7 +14,9 @@
 #define NFIN		2
 #endif
 #define NODE_DEATH	(death[0] == NONE -> 1 : death[0])
+#ifndef TO_NODE
 #define TO_NODE		1
+#endif
 #define CARRIES		0
 #define DEST_0		3
 #define DEST_1		0
@@ -35,8 +37,8 @@ init {
 		start();
 		run Sender(0);
 #ifdef DESTROY
-		run Destroyer(2, 1, false);
+		run Destroyer(2, 1, 0, false);
 #endif
-		run Flush(1)
+		run Flush(1, 0)
 	}
 }

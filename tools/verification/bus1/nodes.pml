@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Nodes of peer 0, handles to them, and their destruction: ipc/bus1/destroy.c,
- * handle.c, and what send.c, recv.c and peer.c do with them. One file, for many
- * scenarios: destroy.pml, transfer.pml, flush.pml say which processes run.
+ * Nodes, handles to them, and their destruction: ipc/bus1/destroy.c, handle.c, and
+ * what send.c, recv.c and peer.c do with them. One file, for many scenarios:
+ * destroy.pml, transfer.pml, flush.pml and so on say which processes run.
  *
  * bus1_send_check_dests()	the check in Sender
  * bus1_send_unicast()		commit in Sender
@@ -12,9 +12,11 @@
  * bus1_handle_drop()		drop in Destroyer
  * bus1_destroy_settle()	n_settle(), with bus1_node_purge()
  * bus1_handle_import_prepare()	h_prepare()
- * bus1_handle_import_join()	h_join(), with bus1_handle_notify_locked()
+ * bus1_handle_import_join()	h_join(), with bus1_handle_stage_locked()
  * bus1_handle_import()		both of them, in Receiver
- * bus1_handle_import_abort()	h_abort(), with bus1_handle_retire()
+ * bus1_handle_import_undo()	h_undo(), with bus1_handle_expire_locked() and
+ *				bus1_handle_retire()
+ * bus1_handle_import_commit()	h_commit()
  * bus1_peer_transfer()		Transfer
  * bus1_handle_release()	Release
  * bus1_peer_flush()		Flush, with bus1_destroy_all(), bus1_queue_flush()
@@ -22,6 +24,11 @@
  *
  * A handle that has left the table of its peer and one that takes its place are
  * two objects: NK of them for each peer and node.
+ *
+ * NODE_DESTROY may only be told of a handle that user space has, or whose transfer has
+ * joined: then it must be committed. The same goes for a message to the node. That is
+ * what `owed' is about: set if something is claimed while there is no user reference,
+ * and void when one comes.
  *
  * handles.lock is held for one step each time, so it needs no variable: tables and
  * counts are changed in one go. destroy_mutex and recv_mutex are variables where
@@ -37,28 +44,48 @@
 #define T(p, n)		((p) * NN + (n))
 #define IS_DEATH(t)	HAS(DEATHS, t)
 #define IS_TO_NODE(q, t) ((q) == 0 && HAS(TO_NODE, t))
-#define LIVE(h)		(user[h] + imp[h])
+#ifndef OWNER
+#define OWNER(n)	0
+#endif
+#define LIVE(h)		(user[h] || joi[h])	/* handle->live */
 #define MORTAL(q, b, m)	(IS_DEATH(b) || IS_TO_NODE(q, b))
 #define STALE(q, b, m)	((IS_DEATH(b) && !LIVE(H(q, m))) || \
 			 (IS_TO_NODE(q, b) && NODE_STALE(b)))
-#define NODE_STALE(t)	(death[0] != NONE && (owner_gone[0] || \
+#define OWNERS(n)	H(OWNER(n), (n) * NK)	/* the owner's, as its node knows it */
+/* node->owner_gone; V_GONE_...: it is set once, when the last reference or ID goes */
+#if defined(V_GONE_AT_DROP) || defined(V_GONE_AT_EXPIRE)
+#define OWNER_GONE(n)	owner_gone[n]
+#else
+#define OWNER_GONE(n)	(!LIVE(OWNERS(n)))
+#endif
+#define NODE_STALE(t)	(death[0] != NONE && (OWNER_GONE(0) || \
 			 (SEALED(death[0]) && STAMP_LT(death[0], t))))
 #define DROPPED(q, b, m) dropped(q, b)
 #define AT_LOCK		final = (fin == NFIN)
+#define AT_CLAIM(q, b)	claimed(q, b, m)
 #include "queue.pml"
 
 byte death[NN] = NONE;		/* node->death */
+#if defined(V_GONE_AT_DROP) || defined(V_GONE_AT_EXPIRE)
 bool owner_gone[NN];
+#endif
 bool nlock[NN];			/* node->lock */
 byte user[NQ * NN * NK];	/* handle->user_refs */
 byte imp[NQ * NN * NK];		/* handle->imports */
+byte joi[NQ * NN * NK];		/* handle->joined */
 byte link[NQ * NN * NK];	/* 0, in node->holders or node->notified */
 bool isn[NQ * NN * NK];		/* handle->is_notified */
 byte told[NQ * NN * NK];	/* NODE_DESTROY was received */
-byte shown[NQ * NN * NK];	/* how often the ID was told, and is not taken back */
+bool owed[NQ * NN * NK];	/* see above */
+#ifdef WITH_FLUSH
+bool kept[NQ * NN * NK];	/* it outlives a flush, with a position before that */
+#define KEPT(h)		kept[h]
+#else
+#define KEPT(h)		owed[h]		/* nothing is flushed */
+#endif
 byte cur[NQ * NN] = NK;		/* the handle in the table, NK if none */
 byte gen[NQ * NN];		/* the next one to be made */
-bool dmutex;			/* destroy_mutex of peer 0 */
+bool dmutex[NQ];		/* destroy_mutex */
 bool rmutex[NQ];		/* recv_mutex */
 byte fin;			/* how many processes but receivers are through */
 
@@ -66,12 +93,57 @@ inline dropped(q, t) {
 	if
 	:: !IS_DEATH(t) ->
 		/* If it had returned before the destruction was entered, it must come */
-		assert(owner_gone[0] || death[0] == NONE || !HAS(atentry[death[0]], t));
+		assert(death[0] != NONE &&
+		       (!user[OWNERS(0)] || !HAS(atentry[death[0]], t)));
 		todo[q] = todo[q] & ~BIT(t)
 	:: else
 	fi
 }
 
+/* Everybody knows of what is claimed: this is earlier than they can. */
+inline claimed(q, b, m) {
+	reveal(b);
+	if
+	:: IS_DEATH(b) && !user[H(q, m)] -> owed[H(q, m)] = true
+	:: IS_TO_NODE(q, b) && !user[OWNERS(0)] -> owed[OWNERS(0)] = true
+	:: else
+	fi
+}
+
+/* bus1_handle_expire_locked() */
+inline h_expire(p, m, gone) {
+	gone = false;
+	if
+	:: !user[H(p, m)] && !imp[H(p, m)] && cur[T(p, (m) / NK)] == (m) % NK ->
+		cur[T(p, (m) / NK)] = NK;
+		gone = true;
+#ifdef V_GONE_AT_EXPIRE
+		if
+		:: p == OWNER((m) / NK) && (m) % NK == 0 -> owner_gone[(m) / NK] = true
+		:: else
+		fi
+#endif
+	:: else
+	fi
+}
+
+/* bus1_handle_drop_locked(), bus1_handle_expire_locked() */
+inline h_drop(p, m, left, gone) {
+	user[H(p, m)] = left;
+#ifdef V_GONE_AT_DROP
+	if
+	:: p == OWNER((m) / NK) && (m) % NK == 0 && !user[H(p, m)] ->
+		owner_gone[(m) / NK] = true
+	:: else
+	fi;
+#endif
+	h_expire(p, m, gone)
+}
+
+/* bus1_queue_stage_locked() wants an entry that is idle */
+inline idle(p, d, m) {
+	assert(!HAS(mem[G(p, d)], m) && !told[H(p, m)])
+}
 
 /* bus1_destroy_stage() */
 inline n_stage(n, d, p, m) {
@@ -96,12 +168,15 @@ inline n_stage(n, d, p, m) {
 	   :: atomic { p < NQ && link[H(p, m)] == 1 && !nlock[n] && !qlock[p] ->
 		link[H(p, m)] = 2;
 		if
-		:: !isn[H(p, m)] ->
+#ifdef V_TWICE
+		:: LIVE(H(p, m)) ->
+#else
+		:: !isn[H(p, m)] && LIVE(H(p, m)) ->
+#endif
 			isn[H(p, m)] = true;
-			if
-			:: LIVE(H(p, m)) -> q_stage(p, d, BIT(m))
-			:: else
-			fi
+			idle(p, d, m);
+			q_stage(p, d, BIT(m))
+		:: !isn[H(p, m)] && !LIVE(H(p, m)) -> tx_push(d, flr[p], x_); x_ = 0
 		:: else
 		fi
 	      }
@@ -207,72 +282,96 @@ inline h_prepare(p, n, m) {
 	}
 }
 
+/* bus1_handle_import_undo() */
+inline h_undo(p, m, joined, gone) {
+#ifdef V_JOIN_KEPT
+	skip
+#else
+	atomic {
+		imp[H(p, m)]--;
+		if
+		:: joined -> joi[H(p, m)]--
+		:: else
+		fi;
+		h_expire(p, m, gone)
+	};
+	if
+	:: gone -> h_retire(p, m); gone = false
+	:: else
+	fi
+#endif
+}
+
 /*
  * bus1_handle_import_join(). `b' is the message that carries the node, or NONE. What
- * is left in `dead' is whether the node is destroyed, before `b' if there is one;
- * `sealed' is what bus1_handle_notify_locked() returned.
+ * is left in `dead' is whether the node is destroyed, before `b' if there is one.
  */
-inline h_join(p, n, b, m, d, dead, sealed) {
+inline h_join(p, n, b, m, d, dead, sealed, gone) {
+#ifdef V_LIVE_EARLY
+	atomic { joi[H(p, m)]++ };
+#endif
+	/* With all three locks, of which nobody waits for more while holding another */
 	atomic {
-		!nlock[n] ->
+		!nlock[n] && !qlock[p] ->
 		d = death[n];
 		dead = false;
 		if
-		:: d != NONE && b != NONE ->
-			tx_push(d, TS(b), x_);
+		:: d != NONE ->
+#ifndef V_JOIN_NO_PUSH
+			x_ = flr[p];
+			if
+			:: b != NONE -> x_ = TS(b)
+			:: else
+			fi;
+			tx_push(d, x_, x_);
 			x_ = 0;
-			dead = SEALED(d) && STAMP_LT(d, b)
+#endif
+			sealed = SEALED(d);
+			dead = sealed && (b == NONE || STAMP_LT(d, b))
 		:: else
 		fi;
+#ifndef V_LIVE_EARLY
+		joi[H(p, m)] = joi[H(p, m)] + !dead;
+#endif
 		if
-		:: d == NONE && link[H(p, m)] == 0 -> link[H(p, m)] = 1
+		:: !dead && link[H(p, m)] == 0 -> link[H(p, m)] = (d == NONE -> 1 : 2)
 		:: else
 		fi;
-		nlock[n] = (d != NONE && !dead)
+#ifdef V_TWICE
+		nlock[n] = (d != NONE && !dead);
+#else
+		nlock[n] = (d != NONE && !dead && !isn[H(p, m)]);
+#endif
+#ifndef V_JOIN_UNLOCKED
+		qlock[p] = nlock[n]
+#endif
 	};
 	if
+#ifdef V_TWICE
 	:: d != NONE && !dead ->
-		/* bus1_handle_notify_locked() */
-#ifdef V_JOIN_UNLOCKED
-		atomic { tx_push(d, flr[p], x_); x_ = 0; sealed = SEALED(d) };
 #else
-		atomic {
-			!qlock[p] ->
-			qlock[p] = true;
-			tx_push(d, flr[p], x_);
-			x_ = 0;
-			sealed = SEALED(d)
-		};
+	:: d != NONE && !dead && !isn[H(p, m)] ->
 #endif
+		/* bus1_handle_stage_locked(), bus1_queue_stage_locked() */
 		atomic {
 #ifdef V_JOIN_UNLOCKED
 			!qlock[p];
+#else
+#ifndef V_JOIN_NO_PUSH
+			tx_push(d, flr[p], x_);
+			x_ = 0;
 #endif
+#endif
+			isn[H(p, m)] = true;
+			sealed = SEALED(d);
+			idle(p, d, m);
+			mem[G(p, d)] = mem[G(p, d)] | BIT(m);
 			if
-			:: (!sealed || b != NONE) && !isn[H(p, m)] ->
-				/* bus1_queue_stage_locked() */
-#ifndef V_JOIN_UNLOCKED
-				tx_push(d, flr[p], x_);
-				x_ = 0;
-#endif
-				isn[H(p, m)] = true;
-				sealed = SEALED(d);
-#ifdef V_JOIN_SEALED_DEAD
-				dead = sealed && b == NONE;
-#endif
-				mem[G(p, d)] = mem[G(p, d)] | BIT(m);
-				if
-				:: SEALED(d) -> ready(p, d)
-				:: !SEALED(d) && grp[G(p, d)] == STAGED
-				:: !SEALED(d) && grp[G(p, d)] == IDLE ->
-					grp[G(p, d)] = STAGED;
-					key[G(p, d)] = TS(d)
-				fi
-			:: else -> dead = sealed && b == NONE
-			fi;
-			if
-			:: !dead && link[H(p, m)] == 0 -> link[H(p, m)] = 2
-			:: else
+			:: SEALED(d) -> ready(p, d)
+			:: !SEALED(d) && grp[G(p, d)] == STAGED
+			:: !SEALED(d) && grp[G(p, d)] == IDLE ->
+				grp[G(p, d)] = STAGED;
+				key[G(p, d)] = TS(d)
 			fi;
 			qlock[p] = false;
 			nlock[n] = false
@@ -281,36 +380,28 @@ inline h_join(p, n, b, m, d, dead, sealed) {
 	fi;
 	atomic {
 		if
-		:: dead || sealed -> clock_pass(TS(d))
+		:: sealed -> clock_pass(TS(d))
 		:: else
-		fi
-	};
-	sealed = false
-}
-
-/* bus1_handle_import_abort() */
-inline h_abort(p, m, gone) {
-	atomic {
-		imp[H(p, m)]--;
-		gone = false;
-		if
-		:: !LIVE(H(p, m)) && cur[T(p, (m) / NK)] == (m) % NK ->
-			cur[T(p, (m) / NK)] = NK;
-			gone = true
-		:: else
-		fi
+		fi;
+		sealed = false
 	};
 	if
-	:: gone -> h_retire(p, m); gone = false
+#ifdef V_LIVE_EARLY
+	:: dead -> h_undo(p, m, true, gone)
+#else
+	:: dead -> h_undo(p, m, false, gone)
+#endif
 	:: else
 	fi
 }
 
 /* bus1_handle_import_commit() */
 inline h_commit(p, m) {
-	assert(imp[H(p, m)]);
+	assert(imp[H(p, m)] && joi[H(p, m)]);
 	imp[H(p, m)]--;
-	user[H(p, m)]++
+	joi[H(p, m)]--;
+	user[H(p, m)]++;
+	owed[H(p, m)] = false
 }
 
 #ifndef DEST_0
@@ -332,9 +423,9 @@ proctype Sender(byte t)
 {
 	byte q, old, n, skipped;
 
-	atomic { enter(t) };
 	/* bus1_send_check_dests(), bus1_node_destroyed() */
 	atomic {
+		enter(t);
 		if
 		:: HAS(DEST(t), 0) && HAS(TO_NODE, t) ->
 			if
@@ -383,7 +474,7 @@ proctype Sender(byte t)
 			:: else
 			fi;
 			if
-			:: IS_TO_NODE(q, t) && death[0] != NONE && (owner_gone[0] ||
+			:: IS_TO_NODE(q, t) && death[0] != NONE && (OWNER_GONE(0) ||
 			   (SEALED(death[0]) && TS(death[0]) < n)) ->
 				tx_push(t, flr[q], x_);
 				x_ = 0;
@@ -408,17 +499,17 @@ proctype Sender(byte t)
 	}
 }
 
-/* NODES_DESTROY of the nodes in `set'. */
-proctype Destroyer(byte d; byte set; bool release)
+/* NODES_DESTROY of the nodes in `set', all of which are of peer o. */
+proctype Destroyer(byte d; byte set; byte o; bool release)
 {
 	byte n, p, m, old, c;
 	bool expired;
 
-	atomic { enter(d) };
 	/* bus1_nodes_destroy_prepare() */
 	atomic {
-		!dmutex ->
-		dmutex = true;
+		!dmutex[o] ->
+		enter(d);
+		dmutex[o] = true;
 		do
 		:: n < NN && !(HAS(set, n) && death[n] != NONE && SEALED(death[n])) -> n++
 		:: else -> break
@@ -439,19 +530,10 @@ proctype Destroyer(byte d; byte set; bool release)
 	:: n < NN && !HAS(set, n) -> n++
 	:: n == NN -> n = 0; break
 	od;
-	/* bus1_handle_drop(), of node 0 */
+	/* bus1_handle_drop(), of node 0, which is still there: it was not destroyed */
 	atomic {
 		if
-		:: release ->
-			user[H(0, 0)]--;
-			if
-			:: !user[H(0, 0)] -> owner_gone[0] = true
-			:: else
-			fi;
-			if
-			:: !LIVE(H(0, 0)) -> cur[T(0, 0)] = NK; expired = true
-			:: else
-			fi
+		:: release -> h_drop(o, 0, user[H(o, 0)] - 1, expired)
 		:: else
 		fi
 	};
@@ -463,87 +545,79 @@ proctype Destroyer(byte d; byte set; bool release)
 	:: n == NN -> break
 	od;
 	if
-	:: expired -> h_retire(0, 0)
+	:: expired -> h_retire(o, 0)
 	:: else
 	fi;
-	atomic { clock_pass(TS(d)); reveal(d) };
+	atomic { reveal(d) };
 out:
-	atomic { n = 0; expired = false; dmutex = false; fin++ }
+	atomic { n = 0; expired = false; dmutex[o] = false; fin++ }
 }
 
 /*
- * HANDLE_TRANSFER of a handle to node 0 to peer p: bus1_ioctl_transfer_to(). Its result
+ * HANDLE_TRANSFER of a handle to node n to peer p: bus1_ioctl_transfer_to(). Its result
  * may not be told.
  */
-proctype Transfer(byte p)
+proctype Transfer(byte n; byte p)
 {
 	byte m, d, before;
 	bool dead, sealed, gone;
 
-	atomic { before = known; d = NONE };
 	/* bus1_peer_transfer(), bus1_node_destroyed() */
 	atomic {
-		if
-		:: death[0] != NONE && SEALED(death[0]) -> d = death[0]; dead = true
-		:: else -> assert(death[0] == NONE || !HAS(before, death[0]))
-		fi
+		before = known;
+		d = death[n];
+		dead = (d != NONE && SEALED(d));
+		assert(d == NONE || dead || !HAS(before, d))
 	};
 	if
 	:: dead -> atomic { clock_pass(TS(d)); goto told_dead }
 	:: else
 	fi;
-	h_prepare(p, 0, m);
+	h_prepare(p, n, m);
 #ifdef V_TRANSFER_JOIN_FIRST
-	h_join(p, 0, NONE, m, d, dead, sealed);
+	h_join(p, n, NONE, m, d, dead, sealed, gone);
 	if
-	:: dead -> h_abort(p, m, gone); goto told_dead
+	:: dead -> goto told_dead
 	:: else
 	fi;
 	if
-	:: atomic { shown[H(p, m)]++ }
-	:: h_abort(p, m, gone); goto end
+	:: atomic { h_commit(p, m) }
+	:: h_undo(p, m, true, gone)
 	fi;
-	atomic { h_commit(p, m) };
 	goto end;
 #else
 	/* The result is written, or not */
 	if
-	:: atomic { shown[H(p, m)]++ }
-	:: h_abort(p, m, gone); goto end
+	:: true
+	:: h_undo(p, m, false, gone); goto end
 	fi;
-	h_join(p, 0, NONE, m, d, dead, sealed);
-	if
-	:: dead ->
-		atomic { shown[H(p, m)]-- };
-		h_abort(p, m, gone)
-	:: else ->
-		atomic {
+	h_join(p, n, NONE, m, d, dead, sealed, gone);
+	atomic {
+		if
+		:: dead -> skip
+		:: else ->
 			assert(d == NONE || !HAS(before, d));
-			h_commit(p, m)
-		};
-		goto end
-	fi;
+			h_commit(p, m);
+			goto end
+		fi
+	};
 #endif
 told_dead:
 	atomic { reveal(d) };
 end:	atomic { m = 0; d = 0; before = 0; dead = false; fin++ }
 }
 
-/* HANDLE_RELEASE of whatever peer p has to node 0. */
-proctype Release(byte p)
+/* HANDLE_RELEASE of a reference to node n that peer p has, if there is one. */
+proctype Release(byte n; byte p)
 {
 	byte m;
 	bool gone;
 
 	atomic {
 		if
-		:: cur[T(p, 0)] != NK && user[H(p, cur[T(p, 0)])] ->
-			m = cur[T(p, 0)];
-			user[H(p, m)]--;
-			if
-			:: !LIVE(H(p, m)) -> cur[T(p, 0)] = NK; gone = true
-			:: else
-			fi
+		:: cur[T(p, n)] != NK && user[H(p, n * NK + cur[T(p, n)])] ->
+			m = n * NK + cur[T(p, n)];
+			h_drop(p, m, user[H(p, m)] - 1, gone)
 		:: else
 		fi
 	};
@@ -554,97 +628,137 @@ proctype Release(byte p)
 	atomic { m = 0; gone = false; fin++ }
 }
 
-/* FLUSH or disconnect of peer 0: bus1_peer_flush(). */
-proctype Flush(byte d)
-{
-	byte n, p, m, old, c;
-	bool gone, mine;
-
-	atomic { enter(d) };
-	atomic { !dmutex -> dmutex = true };
-	atomic { !rmutex[0] -> rmutex[0] = true; mine = (death[0] == NONE) };
-	/* bus1_destroy_all() */
-	if
-	:: mine -> n_stage(0, d, p, m)
-	:: else
-	fi;
-	/* bus1_handles_drop(): of the nodes of its own */
-	atomic {
-		gone = (cur[T(0, 0)] != NK);
+/* Of the handles of peer p, those to nodes of its own, or to those of others. */
+inline h_drop_all(p, own, n, m, gone) {
+	do
+	:: atomic { n < NN && ((OWNER(n) == p) == own) ->
+		gone = false;
 		if
-		:: gone ->
-			m = cur[T(0, 0)];
-			user[H(0, m)] = 0;
-			owner_gone[0] = true;
-			gone = !LIVE(H(0, m));
+		:: cur[T(p, n)] != NK ->
+			m = n * NK + cur[T(p, n)];
 			if
-			:: gone -> cur[T(0, 0)] = NK
-			:: else
+			:: !own || death[n] != NONE -> h_drop(p, m, 0, gone)
+			:: else -> assert(user[H(p, m)]); h_drop(p, m, 1, gone)
 			fi
 		:: else
 		fi
+	   };
+	   if
+	   :: gone -> h_retire(p, m); gone = false
+	   :: else
+	   fi;
+	   atomic { m = 0; n++ }
+	:: atomic { n < NN && ((OWNER(n) == p) != own) -> n++ }
+	:: atomic { n == NN -> n = 0; break }
+	od
+}
+
+#ifndef SEEDED
+#define SEEDED	0			/* nodes that the seed carries */
+#endif
+/* FLUSH or disconnect of peer f: bus1_peer_flush(). */
+proctype Flush(byte d; byte f)
+{
+	byte n, p, m, old, c, mine;
+	bool gone;
+
+	atomic { !dmutex[f] -> enter(d); dmutex[f] = true };
+	atomic {
+		!rmutex[f] ->
+		rmutex[f] = true;
+		/* bus1_destroy_all(), bus1_handles_collect() */
+		do
+		:: n < NN ->
+			if
+			:: OWNER(n) == f && death[n] == NONE && !HAS(SEEDED, n) ->
+				mine = mine | BIT(n)
+			:: else
+			fi;
+			n++
+		:: else -> n = 0; break
+		od
 	};
-	if
-	:: gone -> h_retire(0, m)
-	:: else
-	fi;
-	m = 0;
+	do
+	:: n < NN && HAS(mine, n) -> n_stage(n, d, p, m); n++
+	:: n < NN && !HAS(mine, n) -> n++
+	:: n == NN -> n = 0; break
+	od;
+	h_drop_all(f, true, n, m, gone);
 	tx_seal(d, old, c);
 	atomic { clock_pass(TS(d)) };
-	if
-	:: mine -> n_settle(0, d, p, m)
-	:: else
-	fi;
+	do
+	:: n < NN && HAS(mine, n) -> n_settle(n, d, p, m); n++
+	:: n < NN && !HAS(mine, n) -> n++
+	:: n == NN -> n = 0; break
+	od;
+	h_drop_all(f, false, n, m, gone);
 	/* bus1_queue_flush(), bus1_queue_push_locked() */
 	atomic {
-		!qlock[0] ->
-		qlock[0] = true;
-		flr[0] = max(flr[0], TS(d));
+		!qlock[f] ->
+		qlock[f] = true;
+#ifndef V_FLUSH_NO_FLOOR
+		flr[f] = max(flr[f], TS(d));
+#endif
 		n = 0;
-		next_low(0, n, TS(d))
+#ifdef V_FLUSH_NO_PUSH
+		n = NTX;
+#endif
+		next_low(f, n, TS(d))
 	};
 	do
 	:: atomic { n < NTX ->
-		tx_push(n, TS(d), key[G(0, n)]);
+		tx_push(n, TS(d), key[G(f, n)]);
 		if
-		:: SEALED(n) -> ready(0, n)
+		:: SEALED(n) -> ready(f, n)
 		:: else
 		fi;
 		n++;
-		next_low(0, n, TS(d))
+		next_low(f, n, TS(d))
 	   }
 	:: atomic { n == NTX ->
 		/* What is ready and below goes, but what an import is to be told of */
 		n = 0;
 		do
 		:: n < NTX ->
-			if
-			:: grp[G(0, n)] == READY && !STAMP_LT(d, n) && !IS_DEATH(n) ->
-				grp[G(0, n)] = IDLE;
-				mem[G(0, n)] = 0;
-				todo[0] = todo[0] & ~BIT(n)
-			:: else
-			fi;
+			m = 0;
+			do
+			:: m < NN * NK ->
+				if
+				:: grp[G(f, n)] == READY && !STAMP_LT(d, n) &&
+				   HAS(mem[G(f, n)], m) && IS_DEATH(n) && LIVE(H(f, m)) ->
+					KEPT(H(f, m)) = true
+				:: grp[G(f, n)] == READY && !STAMP_LT(d, n) &&
+				   HAS(mem[G(f, n)], m) &&
+				   !(IS_DEATH(n) && LIVE(H(f, m))) ->
+					if
+					:: !IS_DEATH(n) -> todo[f] = todo[f] & ~BIT(n)
+					:: else
+					fi;
+					q_unlink(f, n, m)
+				:: else
+				fi;
+				m++
+			:: else -> m = 0; break
+			od;
 			n++
 		:: else -> break
 		od;
 		n = 0;
 		/* What is handed out from here on comes after it */
 		if
-		:: last[0] != NONE && last[0] != d -> edge(last[0], d)
+		:: last[f] != NONE && last[f] != d -> edge(last[f], d)
 		:: else
 		fi;
-		last[0] = d;
-		qlock[0] = false;
+		last[f] = d;
+		qlock[f] = false;
 		break
 	   }
 	od;
 	atomic {
 		reveal(d);
-		gone = false;
-		mine = false;
-		rmutex[0] = false;
-		dmutex = false;
+		mine = 0;
+		rmutex[f] = false;
+		dmutex[f] = false;
 		fin++
 	}
 }
@@ -654,68 +768,69 @@ byte ends;
 #ifndef FAILS
 #define FAILS	0
 #endif
+#ifndef CNODE
+#define CNODE	0			/* the node that messages carry */
+#endif
 proctype Receiver(byte q)
 {
 	byte b, m, n, i, ph, want, fails, h, d;
-	bool again, final, dead, sealed, carries, failed, gone;
+	bool final, dead, sealed, carries, failed, gone;
 
 	do
 	:: true ->
 #ifdef WITH_FLUSH
 		atomic { !rmutex[q] -> rmutex[q] = true };
 #endif
-		q_claim(q, b, m, n, i, ph, want, again);
-		if
-		:: atomic { b == NONE ->
-			rmutex[q] = false;
+		q_claim(q, b, m, n, i, ph, want);
+		atomic {
 			if
-			:: final -> break
-			:: else -> final = false
+			:: b == NONE && final -> rmutex[q] = false; break
+			:: b == NONE && !final -> rmutex[q] = false; goto next
+			:: else ->
+				final = false;
+				carries = !IS_DEATH(b) && HAS(CARRIES, b)
 			fi
-		   }
-		:: atomic { b != NONE ->
-			final = false;
-			reveal(b);
-			carries = !IS_DEATH(b) && HAS(CARRIES, b)
-		   };
-		   if
-		   :: carries -> h_prepare(q, 0, h); h_join(q, 0, b, h, d, dead, sealed)
-		   :: else
-		   fi;
-		   if
-		   :: carries && dead -> h_abort(q, h, gone)
-		   :: else
-		   fi;
-		   /* The result is told, or not */
-		   atomic {
+		};
+		if
+		:: carries ->
+			h_prepare(q, CNODE, h);
+			h_join(q, CNODE, b, h, d, dead, sealed, gone)
+		:: else
+		fi;
+		/* The result is told, or not */
+		atomic {
 			if
 			:: fails < FAILS -> failed = true
 			:: true -> failed = false
 			fi
-		   };
-		   if
-		   :: failed && carries && !dead -> h_abort(q, h, gone)
-		   :: else
-		   fi;
-		   if
-		   :: atomic { failed && !qlock[q] ->
+		};
+		if
+		:: failed && carries && !dead -> h_undo(q, h, true, gone)
+		:: else
+		fi;
+		if
+		:: atomic { failed && !qlock[q] ->
 			fails++;
 			failed = false;
 			q_unclaim(q, b, m)
-		      }
-		   :: atomic { !failed ->
-			handed_out(q, b);
+		   }
+		:: atomic { !failed ->
+			if
+#ifdef WITH_FLUSH
+			:: IS_DEATH(b) && kept[H(q, m)]
+#endif
+			:: else -> handed_out(q, b)
+			fi;
 			if
 			:: IS_DEATH(b) ->
-				/* The ID is known, and this is heard of once */
-				assert(shown[H(q, m)]);
-				told[H(q, m)]++;
-				assert(told[H(q, m)] == 1)
+				/* This is heard of once */
+				assert(!told[H(q, m)]);
+				told[H(q, m)] = 1
 			:: else ->
 				assert(HAS(todo[q], b));
 				todo[q] = todo[q] & ~BIT(b);
 				if
-				:: IS_TO_NODE(q, b) && NODE_DEATH != b -> edge(b, NODE_DEATH)
+				:: IS_TO_NODE(q, b) && death[0] != b -> edge(b, NODE_DEATH)
 				:: else
 				fi
 			fi;
@@ -724,18 +839,13 @@ proctype Receiver(byte q)
 			:: carries && !dead ->
 				edge(b, NODE_DEATH);
 				assert(!told[H(q, h)]);
-				shown[H(q, h)]++;
 				h_commit(q, h)
 			:: else
 			fi
-		      }
-		   fi;
-		   atomic {
-			rmutex[q] = false;
-			b = 0; m = 0; h = 0; d = 0;
-			dead = false; carries = false
 		   }
-		fi
+		fi;
+		atomic { rmutex[q] = false; m = 0; h = 0; d = 0; dead = false; carries = false };
+next:		atomic { b = 0; final = false }
 	od;
 	/* All is over: everything has come, and whoever has a handle was told */
 	atomic {
@@ -744,12 +854,16 @@ proctype Receiver(byte q)
 		do
 		:: n < NN ->
 			/* What was not told was undone */
-			assert(cur[T(q, n)] == NK || !imp[H(q, n * NK + cur[T(q, n)])]);
-			if
-			:: cur[T(q, n)] != NK && user[H(q, n * NK + cur[T(q, n)])] ->
-				assert(death[n] == NONE || told[H(q, n * NK + cur[T(q, n)])])
-			:: else
-			fi;
+			i = 0;
+			do
+			:: i < NK ->
+				h = H(q, n * NK + i);
+				assert(!imp[h] && !joi[h] && !owed[h]);
+				assert(cur[T(q, n)] == i || (!user[h] && !link[h]));
+				assert(!user[h] || death[n] == NONE || told[h]);
+				i++
+			:: else -> i = 0; h = 0; break
+			od;
 			n++
 		:: else -> break
 		od;
@@ -763,11 +877,18 @@ proctype Receiver(byte q)
 
 /* Who has handles at the start: peer p to node n. */
 inline has(p, n) {
-	shown[H(p, n * NK)] = 1;
 	user[H(p, n * NK)] = 1;
 	link[H(p, n * NK)] = 1;
 	cur[T(p, n)] = 0;
 	gen[T(p, n)] = 1
+}
+
+/* A message, if it goes anywhere */
+inline send(t) {
+	if
+	:: DEST(t) -> run Sender(t)
+	:: else -> fin++
+	fi
 }
 
 inline start() {

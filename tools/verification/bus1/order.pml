@@ -26,14 +26,29 @@
 #define MORTAL(q, b, m)		false
 #define STALE(q, b, m)		false
 #define DROPPED(q, b, m)	skip
+/*
+ * If no receive fails, everybody knows of a message when it is claimed: this is earlier
+ * than they can, so more has to come after it.
+ */
+#if FAILS == 0
+#define AT_CLAIM(q, b)	hand_out(q, b)
+#endif
 #include "queue.pml"
+
+inline hand_out(q, b) {
+	assert(HAS(todo[q], b));		/* once */
+	handed_out(q, b);
+	todo[q] = todo[q] & ~BIT(b)
+}
 
 proctype Sender(byte t)
 {
 	byte q, old, n, entry_clock;
 
 	atomic {
+#ifndef LATE
 		enter(t);
+#endif
 #ifdef V_SEAL_ENTRY_CLOCK
 		clock_now(entry_clock);
 #endif
@@ -48,6 +63,9 @@ proctype Sender(byte t)
 		/* bus1_send_unicast() */
 		atomic {
 			!qlock[q] ->
+#ifdef LATE
+			enter(t);
+#endif
 			q_commit(q, t, 1, n);
 		}
 	:: else ->
@@ -83,22 +101,19 @@ byte ends;
 proctype Receiver(byte q)
 {
 	byte b, m, n, i, ph, want, fails;
-	bool again;
 
 	do
 	:: todo[q] ->
-		q_claim(q, b, m, n, i, ph, want, again);
+		q_claim(q, b, m, n, i, ph, want);
+#if FAILS > 0
 		atomic {
 			if
 			:: b == NONE
 			:: b != NONE ->
-				assert(HAS(todo[q], b));	/* once */
 				reveal(b);
 				if
 				:: fails < FAILS -> m = NONE
-				:: true ->
-					handed_out(q, b);
-					todo[q] = todo[q] & ~BIT(b)
+				:: true -> hand_out(q, b)
 				fi
 			fi
 		};
@@ -112,8 +127,8 @@ proctype Receiver(byte q)
 			}
 		:: else
 		fi;
-		b = 0;
-		m = 0
+#endif
+		atomic { b = 0; m = 0 }
 	:: else -> break
 	od;
 	ends++;

@@ -104,7 +104,9 @@ inline clock_pass(ts) {
 /* The observer. */
 byte known;
 byte pred[NTX];
+#ifdef DEATHS
 byte atentry[NTX];		/* what was known when it was entered */
+#endif
 byte last[NQ];			/* what each queue has handed out last */
 byte todo[NQ];			/* what each queue has to hand out */
 
@@ -128,9 +130,15 @@ inline edge(fst, snd) {
 }
 hidden byte e_;
 
-/* A command is entered, for use in d_step or atomic. */
+/*
+ * A command is entered, for use in d_step or atomic. With LATE it is entered only when
+ * it reads the clock: then it has to come after more, so that is harder, and there are
+ * less states.
+ */
 inline enter(t) {
+#ifdef DEATHS
 	atentry[t] = known;
+#endif
 	pred[t] = pred[t] | known;
 	x_ = 0;
 	do
@@ -193,6 +201,9 @@ inline tx_seal(t, old, n) {
 	do
 	:: atomic {
 		old = word[t];
+#ifdef LATE
+		enter(t);
+#endif
 #ifdef V_SEAL_ENTRY_CLOCK
 		n = entry_clock
 #else
@@ -313,6 +324,15 @@ inline next_low(q, i, ts) {
 #define IS_PAST(b, n)	(TS(b) < n)
 #endif
 
+/* What is staged is pushed to the clock as it was read, so above all that is past. */
+#if defined(V_PUSH_FIRST) || defined(V_LAMPORT)
+#define BELOW(b, n)	TS(b)
+#elif defined(V_COARSE) || defined(V_SKEWED)
+#define BELOW(b, n)	((n) - ((n) > 0))
+#else
+#define BELOW(b, n)	((n) - 1)
+#endif
+
 /* V_FRESH_CLOCK: one that is not in the past is skipped, and the next tested anew. */
 inline choose(q, b, n) {
 	first_ready(q, b);
@@ -321,12 +341,13 @@ inline choose(q, b, n) {
 #ifdef V_FRESH_CLOCK
 		c_ = b;
 		b = 0;
-		clock_now(n);
+		clock_now(n_);
 		do
-		:: b < NTX && !(b != c_ && grp[G(q, b)] == READY && IS_PAST(b, n)) -> b++
+		:: b < NTX && !(b != c_ && grp[G(q, b)] == READY && IS_PAST(b, n_)) -> b++
 		:: else -> break
 		od;
 		c_ = 0;
+		n_ = 0;
 		if
 		:: b == NTX -> b = NONE
 		:: else
@@ -338,11 +359,17 @@ inline choose(q, b, n) {
 	fi
 }
 hidden byte c_;
+hidden byte n_;
 
 /*
  * bus1_queue_claim() with bus1_queue_next_locked(), bus1_queue_collect_locked() and
  * bus1_queue_push_locked(). The lock is held from COLLECT on. Afterwards b is the
  * transaction, and m the member of its group; or b is NONE.
+ *
+ * What is sealed when the lock is taken is collected at once. That leaves out runs in
+ * which the clock is older than this by the time that it is collected, and they
+ * are no different: what is sealed already does not change. What is sealed later only
+ * matters here if nothing is ready yet. Else to push finds the same.
  *
  * The model says by MORTAL(q, b, m) whether an entry can become stale, by STALE(q, b,
  * m) whether it is, in one access, and takes note of it in DROPPED(q, b, m).
@@ -353,8 +380,7 @@ hidden byte c_;
 #define PUSH		3
 #define TEST		4
 #define OUT		5
-#define DONE		6
-inline q_claim(q, b, m, n, i, ph, want, again) {
+inline q_claim(q, b, m, n, i, ph, want) {
 	do
 	:: atomic {
 		if
@@ -362,32 +388,47 @@ inline q_claim(q, b, m, n, i, ph, want, again) {
 			/* bus1_clock_now(), with the lock just taken */
 			qlock[q] = true;
 			clock_now(n);
+#ifndef NO_WANT
 			want = todo[q] & known;
+#endif
 #ifdef AT_LOCK
 			AT_LOCK;
 #endif
 			i = 0;
-			next_staged(q, i);
-			ph = (i < NTX -> COLLECT : CHOOSE)
-		:: ph == COLLECT ->
+			do
+			:: i < NTX ->
+				if
+				:: grp[G(q, i)] == STAGED && SEALED(i) -> ready(q, i)
+				:: else
+				fi;
+				i++
+			:: else -> break
+			od;
+			i = NTX;
+			choose(q, b, n);
+			if
+			:: b == NONE -> i = 0; next_staged(q, i)
+			:: else
+			fi;
+			ph = COLLECT
+		:: ph == COLLECT && i < NTX ->
 			/* bus1_tx_sealed() */
 			if
 			:: SEALED(i) -> ready(q, i)
 			:: else
 			fi;
 			i++;
-			next_staged(q, i);
-			ph = (i < NTX -> COLLECT : CHOOSE)
+			next_staged(q, i)
 		:: ph == PUSH ->
 			/* bus1_tx_push() */
-			tx_push(i, TS(b), key[G(q, i)]);
+			tx_push(i, BELOW(b, n), key[G(q, i)]);
 			if
-			:: SEALED(i) -> ready(q, i); again = true
+			:: SEALED(i) -> ready(q, i)
 			:: else
 			fi;
 			i++;
-			next_low(q, i, TS(b));
-			ph = (i < NTX -> PUSH : (again -> CHOOSE : TEST))
+			next_low(q, i, BELOW(b, n));
+			ph = (i < NTX -> PUSH : CHOOSE)
 		:: ph == TEST ->
 			/* queue->ops->stale() */
 			if
@@ -400,21 +441,26 @@ inline q_claim(q, b, m, n, i, ph, want, again) {
 		fi;
 		/* From here on nothing is accessed but what the lock protects */
 		if
-		:: ph == CHOOSE ->
-			again = false;
+		:: ph == COLLECT && i == NTX ->
 			choose(q, b, n);
 			if
 			:: b != NONE ->
-				q_first_member(q, b, m);
 				i = 0;
-				next_low(q, i, TS(b));
-				ph = (i < NTX -> PUSH : TEST)
+				next_low(q, i, BELOW(b, n));
+				ph = (i < NTX -> PUSH : CHOOSE)
 			:: else -> ph = OUT
 			fi
 		:: else
 		fi;
 		if
-		:: ph == TEST && !MORTAL(q, b, m) -> ph = OUT
+		:: ph == CHOOSE ->
+			choose(q, b, n);
+			if
+			:: b != NONE ->
+				q_first_member(q, b, m);
+				ph = (MORTAL(q, b, m) -> TEST : OUT)
+			:: else -> ph = OUT
+			fi
 		:: else
 		fi;
 		if
@@ -428,13 +474,12 @@ inline q_claim(q, b, m, n, i, ph, want, again) {
 				flr[q] = max(flr[q], TS(b));
 				q_unlink(q, b, m);
 #ifdef AT_CLAIM
-				AT_CLAIM(b)
+				AT_CLAIM(q, b)
 #endif
 			fi;
 			want = 0;
 			n = 0;
 			i = 0;
-			again = false;
 			qlock[q] = false;
 			ph = LOCK;
 			break

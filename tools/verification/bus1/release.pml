@@ -8,7 +8,7 @@
  *
  * bus1_node_get()		get in Owner
  * bus1_node_put()		put()
- * bus1_node_release_locked()	RELEASE and COMMIT in put(), again in Receiver
+ * bus1_node_release_locked()	RELEASE and COMMIT in put()
  * bus1_node_release_done()	the end of Receiver
  * bus1_node_release_is_stale()	STALE()
  */
@@ -33,26 +33,43 @@
 #else
 #define STALE(q, b, m)	((b) != 2 && (refs || BEHIND(b)))
 #endif
-#define DROPPED(q, b, m) rel = IDLE
+#define DROPPED(q, b, m) dropped(b)
 #define AT_LOCK		final = (fin == NFIN)
-#define AT_CLAIM(b)	claimed(b)
+#define AT_CLAIM(q, b)	claimed(b)
+#define DEATHS		4
 #include "queue.pml"
 
 #define CLAIMED		3
 byte refs = 1;			/* node->refs */
 byte rel;			/* node->release.state */
-bool release_again;
+byte again = NONE;		/* node->release_again, with the position */
 bool dead;			/* node->death is set */
 bool told;			/* the owner has received NODE_DESTROY */
+bool waited;			/* one waited for the one before */
 bool due;			/* the owner is to be told that nobody has the node */
 byte fin;
 
 inline claimed(b) {
+	reveal(b);
 	if
 	:: b != 2 ->
 		rel = CLAIMED;
 		assert(!told);		/* not after the destruction */
-		assert(due || dead);	/* nobody has it, and it was not told before */
+		assert(due);		/* nobody has it, and it was not told before */
+		due = false
+	:: else ->
+		/* What is due is not lost, though it may come behind */
+		assert(!due || rel == READY)
+	fi
+}
+
+/* There are references again, or it comes behind the destruction. */
+inline dropped(b) {
+	rel = IDLE;
+	if
+	:: !refs ->
+		/* It was there before that was entered, so that is no surprise */
+		assert(!HAS(atentry[2], b));
 		due = false
 	:: else
 	fi
@@ -81,21 +98,33 @@ inline put(t, ph, n) {
 			/* RELEASE: bus1_node_release_locked() looks at node->death */
 			if
 			:: dead -> qlock[0] = false; due = false; ph = 4
-			:: !dead && rel == CLAIMED ->
-				release_again = true;
-				qlock[0] = false;
-				ph = 4
 			:: else -> ph = 3
 			fi
 		:: ph == 3 ->
-			/* COMMIT: bus1_queue_commit_locked() */
-			q_commit(0, t, 1, n);
-			rel = READY;
+			/* COMMIT: bus1_queue_commit_locked(), or only the position */
+			if
+			:: rel == CLAIMED ->
+#ifndef V_AGAIN_LATE
+				clock_now(n);
+				word[t] = max(n, flr[0] + 1) << 1 | 1;
+				n = 0;
+#endif
+				again = t;
+#ifdef REACH
+				waited = true
+#endif
+			:: else -> q_commit(0, t, 1, n); rel = READY
+			fi;
 			qlock[0] = false;
 			ph = 4
 		:: ph == 4 ->
 			if
-			:: SEALED(t) -> clock_pass(TS(t))
+#ifdef V_AGAIN_NO_PASS
+			:: SEALED(t) && again != t -> clock_pass(TS(t)); reveal(t)
+			:: SEALED(t) && again == t -> reveal(t)
+#else
+			:: SEALED(t) -> clock_pass(TS(t)); reveal(t)
+#endif
 			:: else
 			fi;
 			ph = 0;
@@ -133,6 +162,7 @@ proctype Owner()
 			!qlock[0] ->
 			refs++;
 			due = false;
+			again = NONE;
 #ifndef V_NOT_TAKEN_BACK
 			if
 			:: rel == READY ->
@@ -176,12 +206,12 @@ proctype Destroyer()
 
 proctype Receiver()
 {
-	byte b, m, n, i, ph, want, fails;
-	bool again, final, failed, more;
+	byte b, m, n, i, ph, want, fails, more = NONE;
+	bool final, failed;
 
 	do
 	:: true ->
-		q_claim(0, b, m, n, i, ph, want, again);
+		q_claim(0, b, m, n, i, ph, want);
 		if
 		:: atomic { b == NONE ->
 			if
@@ -194,7 +224,6 @@ proctype Receiver()
 			told = true
 		   }
 		:: atomic { b != NONE && b != 2 ->
-			reveal(b);
 			if
 			:: fails < FAILS -> failed = true; fails++
 			:: true -> handed_out(0, b)
@@ -204,50 +233,49 @@ proctype Receiver()
 		   atomic {
 			!qlock[0] ->
 			qlock[0] = true;
-			more = release_again && !refs;
-			release_again = false;
+			more = again;
+			again = NONE;
+			rel = IDLE;
 			if
-			:: failed && !more && !refs ->
+			:: failed && more == NONE && !refs ->
 				q_unclaim(0, b, 0);
 				rel = READY;
-				due = true;
-				qlock[0] = false
-			:: else ->
-				rel = IDLE;
-				if
-				:: more && dead -> more = false; due = false
-				:: else
-				fi;
-				if
-				:: !more -> qlock[0] = false
-				:: else
-				fi
+				due = true
+			:: else
 			fi;
-			failed = false
+			failed = false;
+			if
+			:: more == NONE -> qlock[0] = false
+#ifdef V_AGAIN_LATE
+			:: more != NONE && dead -> more = NONE; qlock[0] = false
+#endif
+			:: else
+			fi
 		   };
 		   if
-		   :: more ->
-			/*
-			 * Another one, COMMIT. Only the owner's put comes while the
-			 * holder's is claimed, or the other way round.
-			 */
+		   :: more != NONE ->
+			/* bus1_queue_commit_at_locked(), with STALE() */
 			atomic {
-				due = true;
-				b = 1 - b;
+#ifdef V_AGAIN_LATE
+				q_commit(0, more, 1, n);
+#endif
 				if
-				:: TS(b) == 0 || mem[G(0, b)] == 0 -> q_commit(0, b, 1, n)
+				:: STALE(0, more, 0) -> dropped(more)
+				:: else ->
+					mem[G(0, more)] = 1;
+					ready(0, more);
+					rel = READY
 				fi;
-				rel = READY;
 				qlock[0] = false
 			};
-			atomic { clock_pass(TS(b)); more = false }
+			atomic { clock_pass(TS(more)); more = NONE }
 		   :: else
 		   fi
 		fi;
 		atomic { b = 0; m = 0; final = false }
 	od;
 	/* Nobody has it, so the owner was told */
-	assert(!due || dead);
+	assert(!due);
 	assert(refs == 0);
 #ifdef REACH
 	assert(!(REACH));

@@ -26,7 +26,7 @@ init {
 		has(1, 0);
 		has(1, 1);
 		start();
-		run Destroyer(0, 3, false);
-		run Destroyer(1, 2, false)
+		run Destroyer(0, 3, 0, false);
+		run Destroyer(1, 2, 0, false)
 	}
 }

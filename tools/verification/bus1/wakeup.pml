@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Waiting for messages: two threads in RECV on one peer, two senders. Nobody sleeps for
+ * Waiting for messages: NT threads in RECV on one peer, two senders. Nobody sleeps for
  * ever while there is something to receive.
  *
  * bus1_queue_commit_locked(), bus1_peer_wake()		Sender
@@ -9,11 +9,14 @@
  *
  * __wake_up() walks the exclusive waiters until one was asleep, with the lock of the
  * wait queue held: one step. A thread that leaves because of a signal hands the wake-up
- * on; so does one whose RECV fails. The queue is its lock and stamps: order.pml has the
+ * on (V_NO_HAND_MUTEX, V_NO_HAND_WAIT: it does not); so does one whose RECV fails
+ * (V_NO_HAND_BACK). The queue is its lock and stamps: order.pml has the
  * rest of it.
  */
 #define NM	2			/* messages */
+#ifndef NT
 #define NT	2			/* threads */
+#endif
 #ifndef CAP
 #define CAP	4
 #endif
@@ -28,7 +31,7 @@ bool asleep[NT];			/* TASK_INTERRUPTIBLE, or about to be */
 bool woken[NT];				/* WQ_FLAG_WOKEN */
 bool rmutex;
 bool leaves;				/* a signal for thread 0 */
-byte remain;
+bool given;				/* it came while it waited for recv_mutex */
 
 /* bus1_peer_wake(): woken_wake_function() for each, until one was asleep */
 inline wake() {
@@ -108,7 +111,16 @@ proctype Thread(byte me)
 	byte b, n, fails, stamp;
 
 claim:	/* bus1_recv_prepare() */
-	atomic { !rmutex -> rmutex = true };
+	if
+	:: atomic { !rmutex -> rmutex = true }
+	:: me == 0 && leaves ->
+		/* mutex_lock_interruptible() */
+		given = true;
+#ifndef V_NO_HAND_MUTEX
+		wake();
+#endif
+		goto end
+	fi;
 	atomic {
 		lowest(b);
 		if
@@ -120,10 +132,12 @@ claim:	/* bus1_recv_prepare() */
 	:: b < NM && fails < FAILS ->
 		/* bus1_recv_put_back() */
 		atomic { ts[b] = stamp; stamp = 0; fails++; b = 0; rmutex = false };
+#ifndef V_NO_HAND_BACK
 		wake();
+#endif
 		goto end
 	:: b < NM ->
-		atomic { stamp = 0; b = 0; remain--; rmutex = false };
+		atomic { stamp = 0; b = 0; rmutex = false };
 		goto end
 	:: b == NM
 	fi;
@@ -147,7 +161,9 @@ peek:	atomic { lowest(b) };
 	:: me == 0 && leaves ->
 		/* signal_pending() */
 		atomic { waits[me] = false; woken[me] = false };
+#ifndef V_NO_HAND_WAIT
 		wake();
+#endif
 		goto end
 	:: true
 	fi;
@@ -159,36 +175,38 @@ sleep:	/* wait_woken(): asleep first, then look at the flag */
 		:: else
 		fi
 	};
-	/* schedule(), until woken up or there is a signal */
-	atomic { (!asleep[me] || (me == 0 && leaves)) -> asleep[me] = false; woken[me] = false };
+	/* schedule(), until woken up or there is a signal; maybe there is nothing more */
+endless: atomic { (!asleep[me] || (me == 0 && leaves)) -> asleep[me] = false; woken[me] = false };
 	goto peek;
 leave:	atomic { waits[me] = false; woken[me] = false };
 	goto claim;
-end:	atomic { b = 0 };
-#ifdef AGAIN
-	/* It comes back until all is received */
-	if
-	:: remain -> goto claim
-	:: else
-	fi
-#endif
+end:	atomic { b = 0 }
 }
 
 /* Once nothing else can move: whoever still sleeps has nothing to receive. */
 proctype Monitor()
 {
 	timeout;
-	assert(!((asleep[0] || asleep[1]) && (ts[0] || ts[1])));
+	atomic {
+		w_ = 0;
+		do
+		:: w_ < NT -> assert(!(asleep[w_] && (ts[0] || ts[1]))); w_++
+		:: else -> w_ = 0; break
+		od
+	};
 #ifdef REACH
 	assert(!(REACH));
 #endif
 }
 
 init {
+	byte i;
+
 	atomic {
-		remain = NM;
-		run Thread(0);
-		run Thread(1);
+		do
+		:: i < NT -> run Thread(i); i++
+		:: else -> i = 0; break
+		od;
 		run Sender(0);
 		run Sender(1);
 		run Monitor();
