@@ -18,6 +18,7 @@
 #include <linux/list.h>
 #include <linux/lockdep.h>
 #include <linux/math.h>
+#include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/rbtree.h>
 #include <linux/seq_file.h>
@@ -397,16 +398,18 @@ static int bus1_quota_check_locked(struct bus1_quota *quota,
 /*
  * When much of the user's budget is held by siblings, a peer can get less than its
  * senders share in the first layer, and the first of them could take it all. So of
- * what the peer could get at this moment, a sender leaves as much to others as it
- * holds, or holds no more than its share of that.
+ * what the peer could get at this moment, a sender leaves to those to come what the
+ * next one is owed, and a fraction of 1/(n+1) of what all hold, n being the senders;
+ * or it holds no more than its share of that. @sum is what the user has reserved.
  */
 static bool bus1_quota_leaves_share_locked(struct bus1_quota *quota,
 					   const struct bus1_charge *charge,
-					   enum bus1_resource res, u32 need)
+					   enum bus1_resource res, u64 sum,
+					   u32 need)
 {
 	const struct bus1_fair_member *peer = &quota->reserved[res], *sender;
 	const struct bus1_fair *fair = &quota->user->reserved[res];
-	u64 used, n;
+	u64 used, held, n, rest;
 
 	lockdep_assert_held(&quota->user->lock);
 	lockdep_assert_held(&quota->lock);
@@ -416,15 +419,26 @@ static bool bus1_quota_leaves_share_locked(struct bus1_quota *quota,
 
 	sender = &charge->share->held[res];
 	used = (u64)sender->used + charge->cost->n[res];
-	if (need + used <= fair->budget &&
-	    bus1_fair_may_charge(fair, peer, need + used))
+	held = (u64)peer->used + need;
+	n = (u64)quota->received[res].n_members + !sender->used;
+
+	rest = n >= U16_MAX ? 0 : div64_u64(quota->received[res].budget,
+					    (n + 2) * (n + 2));
+	rest = max(min(rest, used), div64_u64(held + n, n + 1));
+	if (sum + need + rest <= fair->budget &&
+	    bus1_fair_may_charge(fair, peer, need + rest))
 		return true;
 
-	n = (u64)quota->received[res].n_members + !sender->used + 1;
-	if (n * n > fair->budget || used * n * n > fair->budget)
+	/* What the peer would hold if everybody had a share like this one */
+	n = (n + 1) * (n + 1);
+	if (used == 1)
+		return true;
+	if (n > fair->budget || used * n > fair->budget)
 		return false;
-	n = used * n * n;
-	return n <= peer->used || bus1_fair_may_charge(fair, peer, n - peer->used);
+	n = used * n;
+	return n <= held ||
+	       (sum + n - peer->used <= fair->budget &&
+		bus1_fair_may_charge(fair, peer, n - peer->used));
 }
 
 /*
@@ -468,7 +482,8 @@ static int bus1_quota_reserve_locked(struct bus1_quota *quota,
 	if (charge->class == BUS1_CLASS_OWN) {
 		user->own[res] += need;
 	} else if (user->tight[res] &&
-		   !bus1_quota_leaves_share_locked(quota, charge, res, need)) {
+		   !bus1_quota_leaves_share_locked(quota, charge, res, sum,
+						   need)) {
 		return bus1_charge_refuse(charge, BUS1_LAYER_SENDER_SHARE, res,
 					  charge->share->held[res].used,
 					  quota->received[res].budget);

@@ -468,7 +468,7 @@ TEST_SHARE(senders, one_leaves_a_share_to_the_next_beside_a_full_sibling)
 		       2 * 810);
 	EXPECT_LE(2 * 810 / 4, n);
 	/* Two peers hold something: the target may have a ninth at least. */
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < N_PARTIES; i++) {
 		n = send_units(self->party[i].from,
 			       TRANSFER(&target, NODE_B, &self->party[i].peer),
 			       self->res, 1000);
