@@ -390,7 +390,8 @@ static void bus1_pool_test_idle(struct kunit *test)
 	bus1_pool_free(pool, &slice, false);
 	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&pool->idle));
 	/* Each run looks at what was used since the one before */
-	while (flush_delayed_work(&pool->idle))
+	while (flush_delayed_work(&pool->idle) ||
+	       delayed_work_pending(&pool->idle))
 		;
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&pool->idle));
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->n_pages), N_PAGES_KEPT);
