@@ -4,6 +4,7 @@
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include "destroy.h"
@@ -31,7 +32,7 @@ static void bus1_destroy_stage(struct bus1_node *node, struct bus1_death *death)
 	kref_get(&death->ref);
 	spin_lock(&node->lock);
 	/*
-	 * [death:A] pairs with [death:B] in bus1_node_destroyed() and
+	 * [death:A] pairs with [death:B] in bus1_node_is_sealed() and
 	 * bus1_node_is_stale(): who finds it, without the lock, finds it
 	 * initialized.
 	 */
@@ -219,6 +220,8 @@ void bus1_destroy_all(struct bus1_peer *peer, struct bus1_death *death)
 	lockdep_assert_held(&peer->destroy_mutex);
 	lockdep_assert_held(&peer->recv_mutex);
 
+	/* Every node that is born before the seal is among them */
+	down_write(&peer->birth_sem);
 	bus1_handles_collect(peer, &nodes);
 	list_for_each_entry(node, &nodes, destroy_link) {
 		bus1_destroy_stage(node, death);
@@ -227,6 +230,7 @@ void bus1_destroy_all(struct bus1_peer *peer, struct bus1_death *death)
 	/* Before the seal, so that the peer is never told of what it did */
 	bus1_handles_drop(peer, true);
 	bus1_destroy_seal(death);
+	up_write(&peer->birth_sem);
 
 	list_for_each_entry_safe(node, t, &nodes, destroy_link) {
 		list_del_init(&node->destroy_link);

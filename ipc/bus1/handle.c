@@ -5,6 +5,7 @@
 #include <linux/list.h>
 #include <linux/lockdep.h>
 #include <linux/rbtree.h>
+#include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -89,7 +90,7 @@ bool bus1_handle_is_own(const struct bus1_handle *handle)
  */
 bool bus1_handle_is_stale(const struct bus1_handle *handle)
 {
-	/* [live:B] pairs with [live:A] in bus1_handle_import_join() */
+	/* [live:B] pairs with [live:A] in bus1_handle_try_join() */
 	return !READ_ONCE(handle->live);
 }
 
@@ -249,22 +250,33 @@ static void bus1_handle_update_locked(struct bus1_handle *handle)
 		WRITE_ONCE(node->owner_gone, !live);
 }
 
+/* Whether the owner has no ID any more: nobody can receive what is queued. */
+static bool bus1_handle_is_gone_locked(const struct bus1_handle *handle)
+{
+	return bus1_handle_is_own(handle) && !handle->live;
+}
+
+static void bus1_handle_erase_locked(struct bus1_handle *handle)
+{
+	struct bus1_handle_table *table = &handle->holder->handles;
+
+	handle->in_table = false;
+	rb_erase(&handle->rb_id, &table->by_id);
+	rb_erase(&handle->rb_node, &table->by_node);
+}
+
 /*
  * Take a handle off the table if it is none to user space any more. Return
  * whether that happened: the caller retires it, after unlocking.
  */
 static bool bus1_handle_expire_locked(struct bus1_handle *handle)
 {
-	struct bus1_handle_table *table = &handle->holder->handles;
-
-	lockdep_assert_held(&table->lock);
+	lockdep_assert_held(&handle->holder->handles.lock);
 
 	if (!handle->in_table || handle->user_refs || handle->imports ||
 	    (!handle->born && handle->pins))
 		return false;
-	handle->in_table = false;
-	rb_erase(&handle->rb_id, &table->by_id);
-	rb_erase(&handle->rb_node, &table->by_node);
+	bus1_handle_erase_locked(handle);
 	return true;
 }
 
@@ -296,20 +308,6 @@ void bus1_handle_retire(struct bus1_handle *handle)
 	if (removed)
 		bus1_handle_unref(handle);
 	bus1_handle_unref(handle);
-}
-
-/* The same by a command that is no destruction, which has its own time to purge. */
-static void bus1_handle_expired(struct bus1_handle *handle)
-{
-	struct bus1_node *node = NULL;
-
-	/* If the owner has no ID any more, nobody can receive what is queued */
-	if (bus1_handle_is_own(handle))
-		node = bus1_node_ref(handle->node);
-	bus1_handle_retire(handle);
-	if (node)
-		bus1_node_purge(node);
-	bus1_node_unref(node);
 }
 
 /*
@@ -534,21 +532,28 @@ int bus1_handle_charge(struct bus1_handle *handle)
  * bus1_handle_commit_new() - let a node exist
  * @handle: pinned handle
  *
- * Does nothing if it exists already.
+ * Does nothing if it exists already. Waits for a flush that goes on, so that
+ * the node is destroyed by it, or nothing that happens to it comes before.
  *
- * Context: Any, without spinlocks.
+ * Context: Process context, may sleep, but not wait for user space.
  */
 void bus1_handle_commit_new(struct bus1_handle *handle)
 {
-	struct bus1_handle_table *table = &handle->holder->handles;
+	struct bus1_peer *peer = handle->holder;
 
-	spin_lock(&table->lock);
+	/* Who misses that it was born takes the locks */
+	if (READ_ONCE(handle->born))
+		return;
+
+	down_read(&peer->birth_sem);
+	spin_lock(&peer->handles.lock);
 	if (!handle->born) {
-		handle->born = true;
+		WRITE_ONCE(handle->born, true);
 		handle->user_refs = 1;
 		bus1_handle_update_locked(handle);
 	}
-	spin_unlock(&table->lock);
+	spin_unlock(&peer->handles.lock);
+	up_read(&peer->birth_sem);
 }
 
 /**
@@ -564,8 +569,9 @@ int bus1_handle_release(struct bus1_peer *peer, u64 id)
 {
 	struct bus1_handle_table *table = &peer->handles;
 	struct bus1_handle *handle;
+	struct bus1_stamp stamp = {};
 	struct bus1_node *node;
-	bool put, expired;
+	bool put, gone, expired;
 
 	spin_lock(&table->lock);
 	handle = bus1_handle_find_locked(table, id);
@@ -575,19 +581,25 @@ int bus1_handle_release(struct bus1_peer *peer, u64 id)
 			-ENXIO : -EBUSY;
 	}
 	if (handle->user_refs == 1 && bus1_handle_is_own(handle) &&
-	    !bus1_node_destroyed(handle->node)) {
+	    !bus1_node_is_sealed(handle->node, &stamp)) {
 		spin_unlock(&table->lock);
 		return -EBUSY;
 	}
 	node = bus1_node_ref(handle->node);
 	put = bus1_handle_drop_locked(handle, 1);
+	gone = bus1_handle_is_gone_locked(handle);
 	expired = bus1_handle_expire_locked(handle);
 	spin_unlock(&table->lock);
 
+	/* That it could be released tells of the destruction */
+	if (stamp.ts)
+		bus1_clock_pass(stamp.ts);
 	if (put)
 		bus1_node_put(node);
 	if (expired)
-		bus1_handle_expired(handle);
+		bus1_handle_retire(handle);
+	if (gone)
+		bus1_node_purge(node);
 	bus1_node_unref(node);
 	return 0;
 }
@@ -651,8 +663,7 @@ static bool bus1_handle_stage_locked(struct bus1_handle *handle,
  * @handle: handle to notify
  * @death: transaction that destroys the node, not sealed yet
  *
- * Does nothing if it was staged before: a handle without user references has left
- * the table, and who gets one again gets a new handle.
+ * Does nothing if it was staged before.
  *
  * Context: Any, with the lock of the node held.
  */
@@ -689,29 +700,24 @@ int bus1_handle_import_prepare(struct bus1_peer *peer, struct bus1_node *node,
 	return *handlep ? 0 : -ENOMEM;
 }
 
-/**
- * bus1_handle_import_join() - make a handle one of the holders of its node
- * @handle: handle that was prepared
- * @stamp: position of the message that carries it, or NULL if there is none
- *
- * If this succeeds, bus1_handle_import_commit() or bus1_handle_import_abort() has to
- * follow; or else that is done. A destruction that is under way is pushed behind
- * @stamp, or else behind all that the peer has received, and will be notified of:
- * without a message nothing may fail from here on, for somebody else may receive
- * that notification at once.
- *
- * Context: Process context, may sleep.
- * Return: False if the node is destroyed, before @stamp if there is one.
- */
-bool bus1_handle_import_join(struct bus1_handle *handle,
-			     const struct bus1_stamp *stamp)
+/* What comes of a handle that is to join the holders of its node. */
+enum bus1_join {
+	BUS1_JOIN_DONE,		/* it is one of them */
+	BUS1_JOIN_DEAD,		/* the node is destroyed */
+	BUS1_JOIN_AGAIN,	/* the handle cannot be notified: a new one is needed */
+};
+
+/* Unless it is done, the import is undone. */
+static enum bus1_join bus1_handle_try_join(struct bus1_handle *handle,
+					   const struct bus1_stamp *stamp)
 {
 	struct bus1_peer *peer = handle->holder;
 	struct bus1_queue *queue = &peer->queue;
 	struct bus1_node *node = handle->node;
-	bool dead = false, sealed = false;
+	enum bus1_join join = BUS1_JOIN_DONE;
 	struct bus1_death *death;
 	struct bus1_stamp at;
+	bool sealed = false;
 
 	spin_lock(&node->lock);
 	spin_lock(&peer->handles.lock);
@@ -721,9 +727,18 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
 		sealed = bus1_tx_push(&death->tx, stamp ? stamp->ts : queue->floor,
 				      &at);
 		/* Without a message to be ordered against, it is too late */
-		dead = sealed && (!stamp || bus1_stamp_cmp(&at, stamp) < 0);
+		if (sealed && (!stamp || bus1_stamp_cmp(&at, stamp) < 0))
+			join = BUS1_JOIN_DEAD;
+		/*
+		 * All references were dropped while this one was on its way, and
+		 * the notification as void, maybe just now: it cannot be staged
+		 * a second time. The ID was given back.
+		 */
+		else if (handle->is_notified && !handle->live &&
+			 handle->notify.state == BUS1_ENTRY_IDLE)
+			join = BUS1_JOIN_AGAIN;
 	}
-	if (!dead) {
+	if (join == BUS1_JOIN_DONE) {
 		/*
 		 * [live:A] pairs with [live:B] in bus1_handle_is_stale(): it is
 		 * alive before it joins the holders of the node, and can be
@@ -735,10 +750,12 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
 		bus1_handle_update_locked(handle);
 		if (death && !handle->is_notified)
 			sealed = bus1_handle_stage_locked(handle, death, &at);
+	} else if (join == BUS1_JOIN_AGAIN && handle->in_table) {
+		bus1_handle_erase_locked(handle);
 	}
 	spin_unlock(&queue->lock);
 	spin_unlock(&peer->handles.lock);
-	if (!dead && list_empty(&handle->link))
+	if (join == BUS1_JOIN_DONE && list_empty(&handle->link))
 		list_add_tail(&handle->link,
 			      death ? &node->notified : &node->holders);
 	spin_unlock(&node->lock);
@@ -746,11 +763,28 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
 	/* Either becomes known here: that it is dead, or will be */
 	if (sealed)
 		bus1_clock_pass(at.ts);
-	if (dead)
+	if (join != BUS1_JOIN_DONE)
 		bus1_handle_import_cancel(handle);
 	else if (sealed)
 		bus1_peer_wake(peer);
-	return !dead;
+	return join;
+}
+
+/**
+ * bus1_handle_import_join() - make a handle one of the holders of its node
+ * @handle: handle that was prepared, for no message
+ *
+ * If this succeeds, bus1_handle_import_commit() or bus1_handle_import_abort() has to
+ * follow; or else that is done. A destruction that is under way is pushed behind
+ * all that the peer has received, and will be notified of: nothing may fail from
+ * here on, for somebody else may receive that notification at once.
+ *
+ * Context: Process context, may sleep.
+ * Return: False if the node is destroyed.
+ */
+bool bus1_handle_import_join(struct bus1_handle *handle)
+{
+	return bus1_handle_try_join(handle, NULL) == BUS1_JOIN_DONE;
 }
 
 /**
@@ -761,7 +795,9 @@ bool bus1_handle_import_join(struct bus1_handle *handle,
  * @handlep: where to store the handle; NULL if the node is destroyed, before
  *	@stamp if there is one
  *
- * To be followed by bus1_handle_import_commit() or bus1_handle_import_abort().
+ * To be followed by bus1_handle_import_commit() or bus1_handle_import_abort(). A
+ * destruction that is under way is pushed behind @stamp, or else behind all that
+ * the peer has received.
  *
  * Context: Process context, may sleep.
  * Return: 0, or -ENOMEM.
@@ -770,20 +806,27 @@ int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 		       const struct bus1_stamp *stamp,
 		       struct bus1_handle **handlep)
 {
+	enum bus1_join join;
 	int r;
 
 	lockdep_assert_held(&peer->recv_mutex);
 
-	r = bus1_handle_import_prepare(peer, node, handlep);
-	if (r >= 0 && !bus1_handle_import_join(*handlep, stamp))
+	do {
+		r = bus1_handle_import_prepare(peer, node, handlep);
+		if (r < 0)
+			return r;
+		join = bus1_handle_try_join(*handlep, stamp);
+	} while (join == BUS1_JOIN_AGAIN);
+	if (join == BUS1_JOIN_DEAD)
 		*handlep = NULL;
-	return r;
+	return 0;
 }
 
 static void bus1_handle_import_undo(struct bus1_handle *handle, bool joined)
 {
 	struct bus1_handle_table *table = &handle->holder->handles;
-	bool expired;
+	struct bus1_node *node = bus1_node_ref(handle->node);
+	bool gone, expired;
 
 	spin_lock(&table->lock);
 	--handle->imports;
@@ -791,11 +834,17 @@ static void bus1_handle_import_undo(struct bus1_handle *handle, bool joined)
 		--handle->joined;
 		bus1_handle_update_locked(handle);
 	}
-	expired = bus1_handle_expire_locked(handle);
+	gone = bus1_handle_is_gone_locked(handle);
+	/* One that cannot be found any more goes with its last import */
+	expired = handle->in_table ? bus1_handle_expire_locked(handle) :
+				     !handle->imports;
 	spin_unlock(&table->lock);
 
 	if (expired)
-		bus1_handle_expired(handle);
+		bus1_handle_retire(handle);
+	if (gone)
+		bus1_node_purge(node);
+	bus1_node_unref(node);
 }
 
 /**

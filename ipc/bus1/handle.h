@@ -48,9 +48,10 @@ struct bus1_share;
  *	(holder->handles.lock to write)
  * @pins: commands that use it as a source (holder->handles.lock)
  * @born: it was shown to user space; always true for remote ones
- *	(holder->handles.lock)
+ *	(holder->handles.lock to write; set once, read without as well)
  * @in_table: it is in the table. One that is born is there exactly as long as
- *	there are @user_refs or @imports (holder->handles.lock)
+ *	there are @user_refs or @imports, unless it cannot be notified any more
+ *	(holder->handles.lock)
  * @is_expired: NODES_DESTROY has to retire it (holder->destroy_mutex)
  * @charged: its cost is accounted for (holder->handles.lock to write; set once,
  *	read without as well)
@@ -132,8 +133,7 @@ void bus1_handle_retire(struct bus1_handle *handle);
 /* Handles as the result of a command */
 int bus1_handle_import_prepare(struct bus1_peer *peer, struct bus1_node *node,
 			       struct bus1_handle **handlep);
-bool bus1_handle_import_join(struct bus1_handle *handle,
-			     const struct bus1_stamp *stamp);
+bool bus1_handle_import_join(struct bus1_handle *handle);
 int bus1_handle_import(struct bus1_peer *peer, struct bus1_node *node,
 		       const struct bus1_stamp *stamp,
 		       struct bus1_handle **handlep);

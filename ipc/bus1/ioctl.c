@@ -178,7 +178,7 @@ static int bus1_ioctl_transfer_to(struct bus1_ioctl *ctx, struct bus1_peer *dst)
 	/* Only what was told has happened, and is told again if it has not */
 	id = dst_handle ? dst_handle->id : BUS1_HANDLE_INVALID;
 	r = put_user(id, &uarg->dst_handle);
-	if (r >= 0 && dst_handle && !bus1_handle_import_join(dst_handle, NULL)) {
+	if (r >= 0 && dst_handle && !bus1_handle_import_join(dst_handle)) {
 		dst_handle = NULL;
 		r = put_user(BUS1_HANDLE_INVALID, &uarg->dst_handle);
 	}

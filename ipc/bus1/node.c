@@ -145,6 +145,24 @@ void bus1_node_unref(struct bus1_node *node)
 }
 
 /**
+ * bus1_node_is_sealed() - ask whether the destruction of a node is sealed
+ * @node: node to ask
+ * @stamp: where to store its position if it is
+ *
+ * The position may not be in the past yet: pass it before anybody learns of it.
+ *
+ * Context: Any.
+ * Return: True if it is sealed.
+ */
+bool bus1_node_is_sealed(struct bus1_node *node, struct bus1_stamp *stamp)
+{
+	/* [death:B] pairs with [death:A] in bus1_destroy_stage() */
+	struct bus1_death *death = smp_load_acquire(&node->death);
+
+	return death && bus1_tx_sealed(&death->tx, stamp);
+}
+
+/**
  * bus1_node_destroyed() - ask whether a node is destroyed
  * @node: node to ask
  *
@@ -156,11 +174,9 @@ void bus1_node_unref(struct bus1_node *node)
  */
 bool bus1_node_destroyed(struct bus1_node *node)
 {
-	/* [death:B] pairs with [death:A] in bus1_destroy_stage() */
-	struct bus1_death *death = smp_load_acquire(&node->death);
 	struct bus1_stamp stamp;
 
-	if (!death || !bus1_tx_sealed(&death->tx, &stamp))
+	if (!bus1_node_is_sealed(node, &stamp))
 		return false;
 	bus1_clock_pass(stamp.ts);
 	return true;

@@ -92,6 +92,7 @@ struct bus1_node *bus1_node_ref(struct bus1_node *node);
 void bus1_node_unref(struct bus1_node *node);
 void bus1_node_get(struct bus1_node *node);
 void bus1_node_put(struct bus1_node *node);
+bool bus1_node_is_sealed(struct bus1_node *node, struct bus1_stamp *stamp);
 bool bus1_node_destroyed(struct bus1_node *node);
 bool bus1_node_is_stale(struct bus1_node *node, const struct bus1_stamp *stamp);
 bool bus1_node_release_is_stale(struct bus1_node *node,

@@ -118,6 +118,7 @@ struct bus1_peer *bus1_peer_new(kuid_t uid)
 	bus1_handle_table_init(&peer->handles);
 	bus1_queue_init(&peer->queue, &bus1_peer_queue_ops);
 	mutex_init(&peer->destroy_mutex);
+	init_rwsem(&peer->birth_sem);
 	mutex_init(&peer->recv_mutex);
 	return peer;
 

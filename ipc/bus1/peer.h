@@ -18,6 +18,7 @@
 
 #include <linux/kref.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/types.h>
 #include <linux/wait.h>
 #include "handle.h"
@@ -53,15 +54,18 @@ enum bus1_entry_type {
  *                  held over a fault in memory of the receiving process. Only
  *                  commands of the same peer wait for it, and they do so
  *                  killably; RECV interruptibly.
- *  handles.lock    of a peer: which handles there are, and their counts.
+ *  birth_sem       of a peer: taken to read by commands that let nodes exist,
+ *                  to write by a flush until it is sealed: it destroys every
+ *                  node that was there before. Never held over anything that
+ *                  user space could delay.
  *  node->lock      who holds handles to the node, and whether they were told of
  *                  its destruction.
+ *  handles.lock    of a peer: which handles there are, and their counts.
  *  queue.lock      of a peer: the queue, its entries, and whether a node has
  *                  references.
  *
- * The latter three are spinlocks, held for a bounded time. handles.lock and
- * node->lock never nest with each other. The locks of budgets (quota.c) and of
- * pools (util/pool.c) are taken with none of these held but the mutexes. No
+ * The latter three are spinlocks, held for a bounded time. The locks of budgets
+ * (quota.c) and of pools (util/pool.c) are taken with no spinlock held. No
  * lock is taken in interrupt context or in RCU callbacks, and nothing is
  * allocated, freed with a chance to sleep, or copied from or to user space with
  * a spinlock held.
@@ -79,6 +83,7 @@ enum bus1_entry_type {
  * @handles: handles of the peer
  * @queue: incoming messages and notifications
  * @destroy_mutex: see above
+ * @birth_sem: see above
  * @recv_mutex: see above
  * @seed: the message that the peer pinned for itself, or NULL (recv_mutex)
  * @is_torn_down: it is disconnected (recv_mutex to set it; read without)
@@ -94,6 +99,7 @@ struct bus1_peer {
 	struct bus1_handle_table handles;
 	struct bus1_queue queue;
 	struct mutex destroy_mutex; /* see above */
+	struct rw_semaphore birth_sem; /* see above */
 	struct mutex recv_mutex; /* see above */
 	struct bus1_message *seed;
 	bool is_torn_down;

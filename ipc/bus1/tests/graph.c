@@ -179,7 +179,7 @@ bool bus1_graph_give(struct bus1_graph *graph, unsigned int from,
 	KUNIT_EXPECT_EQ(test, r, 0);
 	if (r)
 		return false;
-	given = dst && bus1_handle_import_join(dst, NULL);
+	given = dst && bus1_handle_import_join(dst);
 	if (given) {
 		KUNIT_EXPECT_PTR_EQ(test, dst->node, graph->nodes[node]);
 		bus1_graph_know(graph, to, node, dst->id);

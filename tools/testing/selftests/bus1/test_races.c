@@ -206,6 +206,64 @@ TEST_F(race, transfer_to_an_owner_that_flushes)
 	expect_told(_metadata, &self->o, &cmd);
 }
 
+struct flusher {
+	int fd, r, done;
+};
+
+static void *flusher_run(void *arg)
+{
+	struct flusher *f = arg;
+
+	f->r = bus1_flush(f->fd, BUS1_PEER_RESET_FLAG_FLUSH);
+	__atomic_store_n(&f->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Lets q have a node, a new one maybe, and release it. */
+static int give_and_take(FIXTURE_DATA(race) *self, __u64 id)
+{
+	__u64 handle;
+	int r;
+
+	r = bus1_handle_transfer(self->o.fd, id, self->q.fd, &handle);
+	if (r || handle == BUS1_HANDLE_INVALID)
+		return r;
+	return bus1_handle_release(self->q.fd, handle);
+}
+
+/* Either the flush destroys a node, or it leaves alone what happens to it. */
+TEST_F(race, flush_loses_no_release_of_a_node_that_lives)
+{
+	int i, j, alive, rounds = scaled_rounds(40);
+	__u64 ids[4000], id;
+	struct bus1_cmd_recv cmd;
+	struct flusher f;
+	pthread_t thread;
+
+	for (i = 0; i < (int)ARRAY_SIZE(ids); i++)
+		ids[i] = 0x1000000 + 8 * i;
+	for (i = 0; i < rounds; i++) {
+		ASSERT_EQ(0, bus1_nodes_create(self->o.fd, ids,
+					       ARRAY_SIZE(ids)));
+		f = (struct flusher){ .fd = self->o.fd };
+		ASSERT_EQ(0, pthread_create(&thread, NULL, flusher_run, &f));
+		for (id = 0xfffff8; !__atomic_load_n(&f.done, __ATOMIC_ACQUIRE);
+		     id -= 8) {
+			/* Those that came just before, too, once more */
+			for (j = 0; j < 4; j++)
+				ASSERT_EQ(0, give_and_take(self, id + 8 * j));
+		}
+		pthread_join(thread, NULL);
+		ASSERT_EQ(0, f.r);
+		alive = bus1_fdinfo(self->o.fd, "bus1-handles");
+		for (j = 0; !bus1_recv(self->o.fd, 0, &cmd); j++)
+			ASSERT_EQ(BUS1_MSG_NODE_RELEASE, cmd.msg.type);
+		EXPECT_EQ(alive, j);
+		ASSERT_EQ(0, bus1_flush(self->o.fd, BUS1_PEER_RESET_FLAG_FLUSH));
+		EXPECT_IDLE(&self->o);
+	}
+}
+
 TEST_F(race, descriptors_that_are_gone_when_files_are_installed)
 {
 	struct rlimit limit, few;

@@ -838,6 +838,63 @@ TEST_F(transferrer, stopped_does_not_keep_what_its_owner_gives_back)
 	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
 }
 
+struct poller {
+	int fd;
+	int stop;
+};
+
+static void *poller_fn(void *arg)
+{
+	struct poller *poller = arg;
+
+	while (!__atomic_load_n(&poller->stop, __ATOMIC_ACQUIRE))
+		peer_poll(poller->fd);
+	return NULL;
+}
+
+/*
+ * p gives its handle back while it is about to get it by a transfer, which waits, and
+ * by a message, which comes before the destruction and brings it as the last of so many
+ * that poll() finds the notification of the old one, which is void.
+ */
+TEST_F(transferrer, stopped_does_not_cost_a_notification)
+{
+	const size_t n = 8000;
+	struct poller poller = { .fd = self->p.fd };
+	struct bus1_cmd_recv cmd;
+	const __u64 *handles;
+	pthread_t thread;
+	__u64 *ids, pn;
+	size_t i;
+
+	if (!variant->holds)
+		SKIP(return, "there is nothing to release");
+	ids = calloc(n + 1, sizeof(*ids));
+	ASSERT_NE(NULL, ids);
+	for (i = 0; i < n; i++)
+		ids[i] = 0x10000 + 8 * i;
+	ids[n] = self->net.ab;
+	NODE(&self->p, 0x700);
+	pn = TRANSFER(&self->p, 0x700, &self->net.a);
+	ASSERT_EQ(0, bus1_send_handles(self->net.a.fd, pn, ids, n + 1));
+	ASSERT_EQ(0, bus1_node_destroy(self->net.b.fd, NODE_B));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, poller_fn, &poller));
+	ASSERT_EQ(0, bus1_handle_release(self->p.fd, self->pb));
+	bus1_recv_init(&cmd, 0);
+	ASSERT_EQ(0, bus1_ioctl(self->p.fd, BUS1_CMD_RECV, &cmd));
+	__atomic_store_n(&poller.stop, 1, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(n + 1, cmd.msg.n_handles);
+	handles = (void *)(self->p.pool + cmd.msg.offset);
+	ASSERT_NE(BUS1_HANDLE_INVALID, handles[n]);
+	RECV_DESTROY(&self->p, handles[n]);
+	ASSERT_EQ(0, transferrer_finish(self));
+	EXPECT_EQ(BUS1_HANDLE_INVALID, self->cmd->dst_handle);
+	EXPECT_EQ(0, bus1_handle_release(self->p.fd, handles[n]));
+	RECV_NONE(&self->p);
+	free(ids);
+}
+
 /* What p gives back meanwhile is no business of p's any more. */
 TEST_F(transferrer, stopped_does_not_hold_what_is_released)
 {
