@@ -97,6 +97,8 @@ apt_lists "$package"
 version=$(apt_field "$package" Version)
 if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
+	# Its version is part of the key.
+	need gcc-12
 	key=$(cat <(options) <(declare -f build) <(gcc-12 --version) <(echo "$version") |
 		sha256sum | cut -c1-12)
 	dir=$cache/kernel/built-$key
