@@ -34,9 +34,7 @@ help:
 	@echo '  make check-debug    on a kernel that checks memory, locks, objects, arithmetic'
 	@echo '  make check-leaks    the same, and lost memory; slow'
 	@echo '  make check-race     on a kernel that looks for data races'
-	@echo '  make check-msan     on a kernel that looks for what was not initialized'
-	@echo '  make check-rt       on a PREEMPT_RT kernel (these five: with T=..., too)'
-	@echo '  make check-seeded   see that these lanes find bugs put there on purpose'
+	@echo '  make check-rt       on a PREEMPT_RT kernel (these four: with T=..., too)'
 	@echo '  make check-litmus   barriers against the memory model of the kernel'
 	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
 	@echo '                      make fuzz-replay: run programs that did again'
@@ -78,14 +76,8 @@ check-leaks:
 check-race:
 	@$(VM)/check.sh -l race $(T)
 
-check-msan:
-	@$(VM)/check.sh -l msan $(T)
-
 check-rt:
 	@$(VM)/check.sh -l 6.12-rt $(T)
-
-check-seeded:
-	@$(VM)/seeded.sh $(T)
 
 check-kunit:
 	@$(VM)/check.sh "$(or $(K),debug)" $(or $(T),kunit)
@@ -158,6 +150,6 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
-	check-msan check-rt check-seeded check-kunit check-mutants check-model \
-	check-static check-litmus fuzz fuzz-replay fuzz-distill coverage vm man \
-	install uninstall clean distclean
+	check-rt check-kunit check-mutants check-model check-static check-litmus \
+	fuzz fuzz-replay fuzz-distill coverage vm man install uninstall clean \
+	distclean

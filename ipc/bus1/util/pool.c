@@ -31,7 +31,6 @@
 
 #include <linux/err.h>
 #include <linux/highmem.h>
-#include <linux/kmsan-checks.h>
 #include <linux/memcontrol.h>
 #include <linux/rbtree_augmented.h>
 #include <linux/sched/signal.h>
@@ -491,8 +490,6 @@ void bus1_pool_write(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 	if (!bus1_pool_has(slice, offset, n))
 		return;
 
-	/* KMSAN does not see what user space reads through a mapping */
-	kmsan_check_memory(data, n);
 	for (; n; n -= len, pos += len, data += len) {
 		len = min_t(size_t, n, PAGE_SIZE - offset_in_page(pos));
 		page = bus1_pool_page(pool, pos);

@@ -97,10 +97,9 @@ apt_lists "$package"
 version=$(apt_field "$package" Version)
 if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
+	# Its version is part of the key.
 	need gcc-12
-	toolchain "$name"
-	key=$( (options; declare -f build; gcc-12 --version; echo "$version"
-		[ -z "${LLVM:-}" ] || "clang$LLVM" --version) |
+	key=$(cat <(options) <(declare -f build) <(gcc-12 --version) <(echo "$version") |
 		sha256sum | cut -c1-12)
 	dir=$cache/kernel/built-$key
 	lock "$dir"

@@ -75,11 +75,6 @@ traits() {
 		memory=2048 slack=65536 slow=8 scale=1 abis=native
 		append="kcsan.skip_watch=500 kcsan.udelay_task=300"
 		;;
-	msan)
-		# Two more bytes for each byte, and a stack for each 4.
-		memory=3072 slack=131072 slow=10 scale=1 abis=native
-		append="pci=nommconf no5lvl"
-		;;
 	fuzz)
 		append="slub_debug=FZP,bus1*"
 		;;
@@ -87,15 +82,6 @@ traits() {
 	append+=" ${BUS1_APPEND:-}"
 	abis=${BUS1_ABIS:-$abis}
 	scale=${BUS1_STRESS_SCALE:-$scale}
-}
-
-# Choose the compiler of a kernel of the table, for itself and for its modules: what
-# the kernel's Makefile finds in the environment. Nothing if it is gcc.
-toolchain() {
-	unset LLVM
-	# Only clang knows how to follow what is initialized.
-	[ "$1" != msan ] || export LLVM=-19
-	[ -z "${LLVM:-}" ] || need clang"$LLVM" lld"$LLVM" llvm"$LLVM"
 }
 
 # Run a command as root.

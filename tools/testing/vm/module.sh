@@ -14,7 +14,6 @@ variant=${2:-}
 shift $(($# > 1 ? 2 : 1))
 
 need make gcc gcc-12 binutils libc6-dev kmod libelf1 libssl3 zlib1g pahole xz-utils
-toolchain "$name"
 kernel=$("$here/kernel.sh" "$name")
 out=$work/module/$(basename "$kernel")${variant:+-$variant}
 lock "$out"
@@ -35,8 +34,6 @@ find "$out" -type l ! -exec test -e {} \; -delete
 flags=()
 [[ $name != @(debug|leaks) ]] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
 -fsanitize-undefined-trap-on-error")
-# What says which variables are initialized is on the stack, too.
-[ "$name" != msan ] || flags=(KCFLAGS=-Wno-frame-larger-than)
 
 say "building the module for $(cat "$kernel/release")${variant:+ ($variant)}"
 make -C "$kernel/build" M="$out" -j"$jobs" W=1 "${flags[@]}" "$@" modules >"$out/make.log" 2>&1 || {
