@@ -12,6 +12,9 @@
  *	env NAME VALUE		set a variable for the programs that follow
  *	test SECONDS NAME PATH [ARGUMENT...]
  *				run a test program
+ *	or SECONDS NAME PATH [ARGUMENT...]
+ *				the same, but only if all have passed since the last
+ *				`test', that one included
  *	demo SECONDS PATH [ARGUMENT...]
  *				run a program; what it prints is left as it is
  *	unload			unload the module, whatever state it is in
@@ -53,6 +56,7 @@
 
 static int output = -1;
 static int verdict = -1;
+static bool failed;	/* a program, since the last `test' */
 static long memory_before;
 static long memory_slack = 16 * 1024;
 
@@ -293,6 +297,7 @@ static void run(const char *kind, const char *name, int seconds, char **argv)
 		say(output, "@begin %s\n", name);
 	if (pipe2(fds, O_CLOEXEC)) {
 		say(verdict, "%s %s pipe\n", kind, name);
+		failed = true;
 		return;
 	}
 	pid = start(argv, fds[1], false);
@@ -313,6 +318,7 @@ static void run(const char *kind, const char *name, int seconds, char **argv)
 	}
 
 	stuck = !kill_all();
+	failed = stuck || timeout || status;
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
 	while (copy(fds[0], &last))
 		;
@@ -568,6 +574,9 @@ static void do_line(char *line)
 		setenv(argv[1], argv[2], 1);
 	} else if (!strcmp(argv[0], "test") && n >= 4) {
 		run("test", argv[2], atoi(argv[1]), argv + 3);
+	} else if (!strcmp(argv[0], "or") && n >= 4) {
+		if (!failed)
+			run("test", argv[2], atoi(argv[1]), argv + 3);
 	} else if (!strcmp(argv[0], "demo") && n >= 3) {
 		run("demo", argv[2], atoi(argv[1]), argv + 2);
 	} else if (!strcmp(argv[0], "unload")) {
