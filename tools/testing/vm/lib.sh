@@ -80,6 +80,12 @@ traits() {
 		memory=3072 slack=131072 slow=10 scale=1 abis=native
 		append="pci=nommconf no5lvl"
 		;;
+	um)
+		abis=native scale=1 append="slub_debug=FZP,bus1*"
+		;;
+	um-kasan)
+		slack=65536 slow=4 abis=native scale=1
+		;;
 	fuzz)
 		append="slub_debug=FZP,bus1*"
 		;;
