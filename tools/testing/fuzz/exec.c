@@ -253,6 +253,12 @@ static uint64_t place(struct thread *t, unsigned int mem, const void *data,
 		return (uintptr_t)t->process->ro;
 	case MEM_FRESH:
 		madvise(t->process->none + 65536, 65536, MADV_DONTNEED);
+		/*
+		 * A kernel for ARCH=um writes to the page of zeros of everybody if it
+		 * cannot get another one.
+		 */
+		if (t->failing && t->process->is_um)
+			memset(t->process->none + 65536, 0, size < 65536 ? size : 65536);
 		return (uintptr_t)t->process->none + 65536;
 	case MEM_KERNEL:
 		return 0xffff888000001000ULL;
@@ -1337,6 +1343,8 @@ static void run_call(struct thread *t, struct call *c)
 
 	t->bump = t->memory;
 	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT &&
+		/* Where failing page faults of user space end programs. */
+		!(p->is_um && c->op >= OP_MMAP) &&
 		!(c->op == OP_RECV && (p->may_block || p->threaded));
 	if (n) {
 		/* A signal whose frame cannot be written would end the process. */
@@ -1347,6 +1355,7 @@ static void run_call(struct thread *t, struct call *c)
 		n = snprintf(text, sizeof(text), "%u", c->fail);
 		pwrite(t->fail_fd, text, n, 0);
 	}
+	t->failing = n;
 	cover_begin(&t->cover);
 	error = dispatch(t, c);
 	cover_end(&t->cover, p, c->op, error);
@@ -1478,6 +1487,19 @@ static void run_threads(struct process *p)
 
 /* Programs */
 
+/* A kernel that is a program of the host? */
+static bool probe_um(void)
+{
+	char text[512] = "";
+	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	return strstr(text, "User Mode Linux");
+}
+
 /* Only to compare programs with each other. */
 static uint64_t cycles(void)
 {
@@ -1605,6 +1627,7 @@ bool exec_init(struct process *p, unsigned int index)
 	mprotect(p->none, 65536, PROT_NONE);
 
 	open_files(p);
+	p->is_um = probe_um();
 	for (i = 0; i < N_THREADS; ++i) {
 		p->threads[i].process = p;
 		p->threads[i].index = i;

@@ -304,6 +304,7 @@ struct thread {
 	int tid;
 	struct cover cover;
 	int fail_fd;
+	bool failing;
 	int epoll_fd;
 	char *memory;			/* arrays and arguments of a call */
 	char *bump;
@@ -326,6 +327,7 @@ struct process {
 	bool may_block;
 	bool hidden;			/* a peer is somewhere else but in a slot */
 	bool has_compat;
+	bool is_um;
 	uint64_t number;
 	uint64_t cost;			/* of the last program, in some unit */
 	uint64_t usual_cost;

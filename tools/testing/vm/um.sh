@@ -25,7 +25,7 @@ find_memory() {
 	for ((i = 0; i < 100; ++i)); do
 		pid=$(pgrep -o -P "$1") || true
 		for fd in /proc/"${pid:-none}"/fd/*; do
-			[[ $(readlink "$fd") == */vm_file-* ]] || continue
+			[[ $(readlink "$fd") == "$TMPDIR"/*" (deleted)" ]] || continue
 			echo "$fd"
 			return
 		done
