@@ -72,6 +72,32 @@ static int do_ioctl(const struct call *c, int fd, unsigned int cmd, uint64_t arg
 	return result(syscall(SYS_ioctl, fd, cmd, arg));
 }
 
+#ifdef __x86_64__
+/*
+ * Does the kernel know system calls of 32-bit programs? This is getpid() of theirs,
+ * and to others an invalid writev().
+ */
+static bool probe_compat(void)
+{
+	long r;
+
+	if (sigsetjmp(self->jump, 0)) {
+		self->can_jump = false;
+		return false;
+	}
+	self->can_jump = true;
+	asm volatile("int $0x80" : "=a"(r) : "a"(20L), "D"(-1L), "S"(0L), "d"(0L)
+		     : "memory", "r8", "r9", "r10", "r11");
+	self->can_jump = false;
+	return (int)r == getpid();
+}
+#else
+static bool probe_compat(void)
+{
+	return false;
+}
+#endif
+
 static bool in_list(const int *list, int error)
 {
 	for (; *list; ++list) {
@@ -227,6 +253,12 @@ static uint64_t place(struct thread *t, unsigned int mem, const void *data,
 		return (uintptr_t)t->process->ro;
 	case MEM_FRESH:
 		madvise(t->process->none + 65536, 65536, MADV_DONTNEED);
+		/*
+		 * A kernel for ARCH=um writes to the page of zeros of everybody if it
+		 * cannot get another one.
+		 */
+		if (t->failing && t->process->is_um)
+			memset(t->process->none + 65536, 0, size < 65536 ? size : 65536);
 		return (uintptr_t)t->process->none + 65536;
 	case MEM_KERNEL:
 		return 0xffff888000001000ULL;
@@ -717,7 +749,9 @@ static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd
 	r = do_ioctl(c, fd, BUS1_CMD_SEND, place(t, mem, &arg, sizeof(arg)));
 	if (!is_plain(mem) && !r)
 		slot->state->vague = true;
-	else if (is_plain(errors) && arg.n_destinations == n_dests)
+	else if (is_plain(errors) && arg.n_destinations == n_dests &&
+		 /* Two at the end of the same memory are one. */
+		 (errors != MEM_FIT || (mem != MEM_FIT && mem != MEM_CUT)))
 		check_send_errors(c, arg.flags, arg.ptr_errors, n_dests, r);
 	return r;
 }
@@ -867,12 +901,12 @@ static int call_recv(struct thread *t, struct call *c, struct slot *slot, int fd
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 	struct bus1_cmd_recv arg;
 	uint64_t at, max;
+	int r = EAGAIN;
 	bool seed;
-	int r;
 
 	/* Nobody would end the wait. */
 	if (p->may_block && !p->threaded && (poll(&poll_fd, 1, 0) < 1))
-		return 0;
+		return r;
 
 	memset(&arg, SENTINEL, sizeof(arg));
 	arg.flags = resolve_flags(c->fixed[RECV_FLAGS]);
@@ -1219,8 +1253,8 @@ static int dispatch(struct thread *t, struct call *c)
 {
 	struct process *p = t->process;
 	struct slot *slot = NULL;
+	int fd = -1, flags, none = EBADF;
 	volatile unsigned int i;
-	int fd = -1, flags;
 
 	if (c->op == OP_OPEN)
 		return call_open(t, c);
@@ -1234,7 +1268,7 @@ static int dispatch(struct thread *t, struct call *c)
 	if (slot)
 		fd = atomic_load(&slot->fd);
 	if (fd < 0)
-		return 0;
+		return none;
 
 	switch (c->op) {
 	case OP_DUP:
@@ -1309,6 +1343,8 @@ static void run_call(struct thread *t, struct call *c)
 
 	t->bump = t->memory;
 	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT &&
+		/* Where failing page faults of user space end programs. */
+		!(p->is_um && c->op >= OP_MMAP) &&
 		!(c->op == OP_RECV && (p->may_block || p->threaded));
 	if (n) {
 		/* A signal whose frame cannot be written would end the process. */
@@ -1319,6 +1355,7 @@ static void run_call(struct thread *t, struct call *c)
 		n = snprintf(text, sizeof(text), "%u", c->fail);
 		pwrite(t->fail_fd, text, n, 0);
 	}
+	t->failing = n;
 	cover_begin(&t->cover);
 	error = dispatch(t, c);
 	cover_end(&t->cover, p, c->op, error);
@@ -1330,6 +1367,10 @@ static void run_call(struct thread *t, struct call *c)
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
 	check_errno(c, error);
+	if (!error && c->op == OP_SEND)
+		++shared->sent[p->index];
+	if (!error && c->op == OP_RECV)
+		++shared->received[p->index];
 }
 
 /* Threads */
@@ -1446,6 +1487,32 @@ static void run_threads(struct process *p)
 
 /* Programs */
 
+/* A kernel that is a program of the host? */
+static bool probe_um(void)
+{
+	char text[512] = "";
+	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	return strstr(text, "User Mode Linux");
+}
+
+/* Only to compare programs with each other. */
+static uint64_t cycles(void)
+{
+#ifdef __x86_64__
+	return __builtin_ia32_rdtsc();
+#else
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+#endif
+}
+
 static void cleanup(struct process *p)
 {
 	unsigned int i;
@@ -1470,6 +1537,7 @@ void exec_run(struct process *p, const struct prog *prog)
 	struct box *box = &shared->boxes[p->index][p->number % N_BOXES];
 	size_t size = offsetof(struct prog, calls) +
 		prog->n_calls * sizeof(prog->calls[0]);
+	uint64_t start = cycles();
 	unsigned int i;
 
 	memcpy(&p->prog, prog, size);
@@ -1479,6 +1547,8 @@ void exec_run(struct process *p, const struct prog *prog)
 	memcpy(box->magic, BOX_MAGIC, sizeof(box->magic));
 	box->running = 1;
 
+	for (i = 0; i < prog->n_calls && !p->has_compat; ++i)
+		p->prog.calls[i].compat = 0;
 	state_reset(p);
 	p->threaded = prog_is_threaded(prog);
 	p->tainted = p->use_mail;
@@ -1498,9 +1568,14 @@ void exec_run(struct process *p, const struct prog *prog)
 
 	box->running = 0;
 	++p->number;
+	p->cost = cycles() - start;
+	p->usual_cost += ((int64_t)p->cost - (int64_t)p->usual_cost) / 256;
 	atomic_fetch_add_explicit(&shared->progs[p->index], 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&shared->calls[p->index], prog->n_calls,
 				  memory_order_relaxed);
+	if (p->threaded)
+		atomic_fetch_add_explicit(&shared->threaded[p->index], 1,
+					  memory_order_relaxed);
 }
 
 static void open_files(struct process *p)
@@ -1552,11 +1627,13 @@ bool exec_init(struct process *p, unsigned int index)
 	mprotect(p->none, 65536, PROT_NONE);
 
 	open_files(p);
+	p->is_um = probe_um();
 	for (i = 0; i < N_THREADS; ++i) {
 		p->threads[i].process = p;
 		p->threads[i].index = i;
 		if (!i) {
 			thread_init(&p->threads[i]);
+			p->has_compat = probe_compat();
 			continue;
 		}
 		if (pthread_create(&p->threads[i].pthread, NULL, thread_main,

@@ -236,6 +236,7 @@ struct box {
 struct corpus_entry {
 	atomic_bool ready;
 	bool is_new;
+	_Atomic uint64_t cost;
 	struct prog prog;
 };
 
@@ -244,6 +245,9 @@ struct shared {
 	_Atomic uint64_t progs[MAX_PROCS];
 	_Atomic uint64_t calls[MAX_PROCS];
 	_Atomic uint64_t injected[MAX_PROCS];
+	_Atomic uint64_t threaded[MAX_PROCS];
+	_Atomic uint64_t sent[MAX_PROCS];	/* calls that succeeded */
+	_Atomic uint64_t received[MAX_PROCS];
 	atomic_uint parked;
 	atomic_bool pause;
 	atomic_bool stop;
@@ -300,6 +304,7 @@ struct thread {
 	int tid;
 	struct cover cover;
 	int fail_fd;
+	bool failing;
 	int epoll_fd;
 	char *memory;			/* arrays and arguments of a call */
 	char *bump;
@@ -321,7 +326,11 @@ struct process {
 	bool tainted;			/* payloads may be anything */
 	bool may_block;
 	bool hidden;			/* a peer is somewhere else but in a slot */
+	bool has_compat;
+	bool is_um;
 	uint64_t number;
+	uint64_t cost;			/* of the last program, in some unit */
+	uint64_t usual_cost;
 	int base_fd;			/* all above belong to the program */
 	int files[16];
 	char *ro;

@@ -120,7 +120,7 @@ void finding(const char *fmt, ...)
 
 /* Corpus */
 
-static bool add_to_corpus(const struct prog *prog, bool is_new)
+static bool add_to_corpus(const struct prog *prog, bool is_new, uint64_t cost)
 {
 	unsigned int i = atomic_fetch_add(&shared->n_corpus, 1);
 
@@ -130,6 +130,7 @@ static bool add_to_corpus(const struct prog *prog, bool is_new)
 	}
 	shared->corpus[i].prog = *prog;
 	shared->corpus[i].is_new = is_new;
+	atomic_store(&shared->corpus[i].cost, cost);
 	atomic_store(&shared->corpus[i].ready, true);
 	return true;
 }
@@ -147,7 +148,7 @@ static bool load_file(const char *name)
 		return false;
 	}
 	while ((r = prog_parse(&prog, f, name, &line)) > 0)
-		add_to_corpus(&prog, false);
+		add_to_corpus(&prog, false, 0);
 	fclose(f);
 	return !r;
 }
@@ -162,16 +163,29 @@ static bool load_files(char **names)
 	return true;
 }
 
-static const struct prog *pick(struct rng *r)
+/*
+ * Any program, but those that take long the more rarely, so that each gets about the
+ * same time.
+ */
+static const struct prog *pick(struct process *p)
 {
-	unsigned int n = atomic_load(&shared->n_corpus), i;
+	unsigned int n = atomic_load(&shared->n_corpus), tries;
+	struct corpus_entry *e = NULL;
+	uint64_t cost;
 
 	if (!n)
 		return NULL;
 	if (n > MAX_CORPUS)
 		n = MAX_CORPUS;
-	i = rnd(r, n);
-	return atomic_load(&shared->corpus[i].ready) ? &shared->corpus[i].prog : NULL;
+	for (tries = 0; tries < 16; ++tries) {
+		e = &shared->corpus[rnd(&p->rng, n)];
+		if (!atomic_load(&e->ready))
+			continue;
+		cost = atomic_load(&e->cost) / (p->usual_cost + 1);
+		if (cost < 2 || one_in(&p->rng, cost > 1 << 20 ? 1 << 20 : cost))
+			return &e->prog;
+	}
+	return NULL;
 }
 
 /* Does the program show the same again? */
@@ -189,24 +203,28 @@ static void learn(struct process *p, const struct prog *prog)
 	struct signals want = p->fresh;
 	struct prog best = *prog, less;
 	unsigned int n, m, i;
+	uint64_t cost;
 
 	n = probe(p, &best, &want);
+	cost = p->cost;
 	m = probe(p, &best, &want);
 	if (m < n)
 		n = m;
 	/* What threads show by chance is not worth much, but it is not nothing. */
 	if (!n) {
 		if (prog_is_threaded(prog) && one_in(&p->rng, 8))
-			add_to_corpus(prog, true);
+			add_to_corpus(prog, true, p->cost);
 		return;
 	}
 	for (i = best.n_calls; i-- > 0 && best.n_calls > 1; ) {
 		less = best;
 		prog_remove(&less, i);
-		if (probe(p, &less, &want) >= n)
-			best = less;
+		if (probe(p, &less, &want) < n)
+			continue;
+		best = less;
+		cost = p->cost;
 	}
-	add_to_corpus(&best, true);
+	add_to_corpus(&best, true, cost);
 }
 
 /* Processes */
@@ -237,6 +255,7 @@ static void replay_share(struct process *p, unsigned int index)
 
 	for (i = index; i < n_loaded && !atomic_load(&shared->stop); i += n_procs) {
 		exec_run(p, &shared->corpus[i].prog);
+		atomic_store(&shared->corpus[i].cost, p->cost);
 		if (atomic_load(&shared->pause))
 			park(p);
 	}
@@ -253,12 +272,12 @@ static void fuzz(unsigned int index, uint64_t seed)
 	while (!atomic_load(&shared->stop)) {
 		if (atomic_load(&shared->pause))
 			park(p);
-		from = pick(&p->rng);
+		from = pick(p);
 		if (!from || one_in(&p->rng, 5)) {
 			prog_generate(&prog, &p->rng);
 		} else {
 			prog = *from;
-			other = pick(&p->rng);
+			other = pick(p);
 			prog_mutate(&prog, other ?: from, &p->rng);
 		}
 		exec_run(p, &prog);
@@ -377,14 +396,17 @@ static void print_status(uint64_t start)
 {
 	uint64_t ms = now_ms() - start, progs = total(shared->progs);
 	uint64_t calls = total(shared->calls);
-	char text[256];
+	char text[320];
 
 	snprintf(text, sizeof(text),
-		 "fuzz: %llu s: %llu executions (%llu/s), %llu calls (%llu/s), %llu injected failures, %u points, %u signals, corpus %u\n",
+		 "fuzz: %llu s: %llu executions (%llu/s), %llu with threads, %llu calls (%llu/s), %llu sent, %llu received, %llu injected failures, %u points, %u signals, corpus %u\n",
 		 (unsigned long long)ms / 1000, (unsigned long long)progs,
 		 (unsigned long long)(progs * 1000 / (ms + 1)),
+		 (unsigned long long)total(shared->threaded),
 		 (unsigned long long)calls,
 		 (unsigned long long)(calls * 1000 / (ms + 1)),
+		 (unsigned long long)total(shared->sent),
+		 (unsigned long long)total(shared->received),
 		 (unsigned long long)total(shared->injected),
 		 atomic_load(&shared->n_pcs), atomic_load(&shared->n_signals),
 		 atomic_load(&shared->n_corpus));
@@ -468,7 +490,8 @@ static void watch(uint64_t start, unsigned int seconds)
 	next = start + STATUS_SECONDS * 1000;
 	check = start + CHECK_SECONDS * 1000;
 	while (reap()) {
-		pause_ms(50);
+		/* To switch to another process takes time from it that it needs. */
+		pause_ms(seconds ? 250 : 50);
 		for (i = 0; i < n_procs; ++i) {
 			n = atomic_load(&shared->progs[i]);
 			if (n != seen[i] || !pids[i]) {
@@ -578,6 +601,18 @@ static int by_size(const void *a, const void *b)
 	return (int)x->prog.n_calls - (int)y->prog.n_calls;
 }
 
+/* Calls of 32-bit programs cannot show here what they are for. */
+static bool is_beyond(const struct prog *prog)
+{
+	unsigned int i;
+
+	for (i = 0; i < prog->n_calls && !process.has_compat; ++i) {
+		if (prog->calls[i].compat)
+			return true;
+	}
+	return false;
+}
+
 /* The short ones first: keep each that shows something more. */
 static int distill(void)
 {
@@ -591,7 +626,8 @@ static int distill(void)
 
 		exec_run(&process, &shared->corpus[i].prog);
 		/* A single step that is new is worth no place in a repository. */
-		if (process.fresh.n < 4 && n_pcs == atomic_load(&shared->n_pcs))
+		if (process.fresh.n < 4 && n_pcs == atomic_load(&shared->n_pcs) &&
+		    !is_beyond(&shared->corpus[i].prog))
 			continue;
 		printf("@program\n");
 		prog_print(&shared->corpus[i].prog, stdout);

@@ -12,13 +12,18 @@
 # distill	runs the corpus and the programs of FUZZ_PROGRAMS, and makes of them
 #		a new corpus
 #
+# FUZZ_GUIDED=no runs a module that tells nothing about coverage: faster, but what
+# is new is not noticed.
+#
 # Programs that are new stand in $work/fuzz/NAME/new. If anything was found, the
 # programs that ran at that time are in $work/fuzz/NAME/found, to be given to
 # replay.
 
 . "$(dirname "$0")/lib.sh"
 
-mode=${1:?} name=${2:-fuzz}
+mode=${1:?} name=${2:-}
+# The fast one to find something; the other one knows 32-bit programs, too.
+[ -n "$name" ] || { [ "$mode" = run ] && name=um || name=fuzz; }
 seconds=${FUZZ_SECONDS:-300}
 procs=${FUZZ_PROCS:-4}
 seed=${FUZZ_SEED:-$(date +%s)}
@@ -37,7 +42,10 @@ rm -rf "$dir"/{output,console,verdict,new,found,modules,files,memory}
 mkdir -p "$dir"/{modules,files}
 
 fuzzer=$("$here/fuzzer.sh")
-cp "$("$here/module.sh" "$name" fuzz KCOV_INSTRUMENT=y)" "$dir/modules/"
+# Comparisons are not asked for: to tell them would take time as well.
+variant=(fuzz KCOV_INSTRUMENT=y CFLAGS_KCOV=-fsanitize-coverage=trace-pc)
+[ "${FUZZ_GUIDED:-yes}" = yes ] || variant=(unguided)
+cp "$("$here/module.sh" "$name" "${variant[@]}")" "$dir/modules/"
 cp "$fuzzer" "$dir/files/"
 
 : >"$dir/files/programs"
@@ -77,6 +85,7 @@ ram=$dir/memory
 trap 'rm -f "$ram"' EXIT
 # Without erms and fsrm the kernel clears and copies by words: emulated, each step of
 # such an instruction takes the same time, whatever its width.
+[[ $name != um* ]] || export BUS1_MEMORY=$ram
 export BUS1_QEMU="-cpu max,-erms,-fsrm -machine memory-backend=ram -object memory-backend-file,id=ram,size=${memory}M,share=on,mem-path=$ram"
 # The first complaint is the end, while the programs behind it are still there.
 export BUS1_APPEND="panic_on_warn=1 ${BUS1_APPEND:-}" BUS1_KMEMLEAK=off

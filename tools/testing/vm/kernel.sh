@@ -87,6 +87,36 @@ build() {
 		-type f -delete
 }
 
+# The same for a kernel that is a program of this machine.
+build_um() {
+	local source=$1 line lost=
+
+	need make gcc gcc-12 binutils libc6-dev bc bison flex libelf-dev libssl-dev kmod
+	mkdir build
+	make -C "$source" O="$PWD/build" ARCH=um -s tinyconfig || return
+	options >>build/.config
+	make -C build ARCH=um -s olddefconfig >/dev/null 2>&1 || return
+	while read -r line; do
+		case $line in
+		CONFIG_*) grep -qxF "$line" build/.config || lost+=" $line" ;;
+		*) ! grep -q "^${line:2:-11}=" build/.config || lost+=" $line" ;;
+		esac
+	done < <(options)
+	[ -z "$lost" ] || { echo "not in the configuration:$lost"; return 1; }
+
+	make -C build ARCH=um -s -j"$jobs" linux modules >build.log 2>&1 || {
+		tail -n 50 build.log
+		return 1
+	}
+	make -C build ARCH=um -s INSTALL_MOD_PATH="$PWD" modules_install || return
+	mkdir boot
+	make -C build ARCH=um -s kernelrelease >release
+	strip -o "boot/vmlinuz-$(cat release)" build/linux
+	rm -f build/linux build/vmlinux* build/.vmlinux* build/.tmp_vmlinux*
+	find build \( -name '*.o' -o -name '*.a' -o -name '*.cmd' -o -name '*.bin' \) \
+		-type f -delete
+}
+
 name=${1:?}
 read -r series package configs < <(
 	awk -v name="$name" '$1 == name { $1 = ""; print }' "$here/kernels"
@@ -99,7 +129,9 @@ if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
 	# Its version is part of the key.
 	need gcc-12
-	key=$(cat <(options) <(declare -f build) <(gcc-12 --version) <(echo "$version") |
+	build=build
+	[[ $name != um* ]] || build=build_um
+	key=$(cat <(options) <(declare -f $build) <(gcc-12 --version) <(echo "$version") |
 		sha256sum | cut -c1-12)
 	dir=$cache/kernel/built-$key
 	lock "$dir"
@@ -108,7 +140,7 @@ if [ -n "$configs" ]; then
 		source=$(cached "kernel-source/${version//:/%}" unpack_source)
 		say "building the kernel '$name' ($configs)"
 	fi
-	cached "kernel/built-$key" build "${source:-}"
+	cached "kernel/built-$key" $build "${source:-}"
 	exit
 fi
 release=$(apt_field "$package" Depends |

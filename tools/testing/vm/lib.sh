@@ -75,6 +75,12 @@ traits() {
 		memory=2048 slack=65536 slow=8 scale=1 abis=native
 		append="kcsan.skip_watch=500 kcsan.udelay_task=300"
 		;;
+	um)
+		abis=native scale=1 append="slub_debug=FZP,bus1*"
+		;;
+	um-kasan)
+		slack=65536 slow=4 abis=native scale=1
+		;;
 	fuzz)
 		append="slub_debug=FZP,bus1*"
 		;;

@@ -32,8 +32,9 @@ find "$out" -type l ! -exec test -e {} \; -delete
 
 # Overflow of signed numbers is defined in the kernel, and no less a mistake.
 flags=()
-[[ $name != @(debug|leaks) ]] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
+[[ $name != @(debug|leaks|um-kasan) ]] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
 -fsanitize-undefined-trap-on-error")
+[[ $name != um* ]] || flags+=(ARCH=um)
 
 say "building the module for $(cat "$kernel/release")${variant:+ ($variant)}"
 make -C "$kernel/build" M="$out" -j"$jobs" W=1 "${flags[@]}" "$@" modules >"$out/make.log" 2>&1 || {

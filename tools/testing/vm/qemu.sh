@@ -11,10 +11,13 @@
 #
 # BUS1_ACCEL=tcg or =kvm, or else KVM is used where a guest is seen to finish:
 # on some hosts there is a /dev/kvm in which guests hang.
+#
+# The kernels `um` and `um-kasan` need no QEMU: um.sh does the same with them.
 
 . "$(dirname "$0")/lib.sh"
 
 name=${1:?} image=${2:?} dir=${3:?} seconds=${4:?}
+[[ $name != um* ]] || exec "$here/um.sh" "$@"
 # The emulator has one time stamp counter for all CPUs. Kernel 6.1 distrusts it,
 # and falls back to the HPET, which is very slow to read.
 tcg=(-accel 'tcg,thread=multi' -cpu max)
