@@ -94,7 +94,7 @@ header_stands_alone() {
 
 scripts_are_sound() {
 	find -L . -name '*.sh' -type f -print0 | sort -z |
-		xargs -0 shellcheck -x -P "$here" "$top/.ci/run" "$top/tools/version" \
+		xargs -0 shellcheck -x -P "$here" "$top/.ci/run" "$top/tools/version" "$top/tools/in-tree" \
 		"$top"/debian/*.p[or]*
 }
 
