@@ -41,6 +41,9 @@ help:
 	@echo '  make coverage       which lines of the module the tests reach'
 	@echo '  make check-model    search all states of a model of the ordering protocol'
 	@echo '  make check-deb      the Debian packages: built twice the same, and lintian'
+	@echo '  make check-install  install them on a whole Debian system, update kernels,'
+	@echo '                      remove them; with Secure Boot, too; takes half an hour'
+	@echo '  make check-intree   put bus1 into a kernel, as module and built in, and boot it'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -113,6 +116,12 @@ coverage:
 check-deb:
 	@tools/testing/install/deb-check.sh
 
+check-install:
+	@tools/testing/install/run.sh $(T)
+
+check-intree:
+	@$(VM)/intree.sh $(T)
+
 vm:
 	@$(VM)/shell.sh $(K)
 
@@ -152,7 +161,9 @@ dkms_source := /usr/src/bus1-$(dkms_version)
 dkms-install:
 	@command -v dkms >/dev/null || { \
 		echo 'error: no dkms; on Debian: apt install dkms'; exit 1; }
-	@if dkms status -m bus1 | grep -q .; then \
+	@command -v openssl >/dev/null || \
+		echo 'warning: no openssl: DKMS will not sign the module'
+	@if [ -n "$$(dkms status -m bus1)" ]; then \
 		echo 'error: DKMS has a bus1: make dkms-remove, or apt remove bus1-dkms'; \
 		exit 1; \
 	fi
@@ -191,5 +202,5 @@ distclean: clean
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-rt check-kunit check-mutants check-model check-static check-litmus \
-	fuzz fuzz-replay fuzz-distill coverage check-deb \
+	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
 	vm man install uninstall dkms-install dkms-remove deb clean distclean
