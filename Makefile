@@ -40,10 +40,17 @@ help:
 	@echo '                      make fuzz-replay: run programs that did again'
 	@echo '  make coverage       which lines of the module the tests reach'
 	@echo '  make check-model    search all states of a model of the ordering protocol'
+	@echo '  make check-deb      the Debian packages: built twice the same, and lintian'
+	@echo '  make check-install  install them on a whole Debian system, update kernels,'
+	@echo '                      remove them; with Secure Boot, too; takes half an hour'
+	@echo '  make check-intree   put bus1 into a kernel, as module and built in, and boot it'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
 	@echo '  make modules        build bus1.ko for the running kernel'
+	@echo '  make deb            build the Debian packages, into build/'
+	@echo '  make dkms-install   let DKMS build and install the module, for each kernel (as'
+	@echo '                      root); make dkms-remove: remove it again'
 	@echo '  make install        install the module, its header and its manual (as root)'
 	@echo '  make uninstall      remove them again'
 	@echo '  KERNELRELEASE=...   for another installed kernel, or'
@@ -106,6 +113,15 @@ fuzz-distill:
 coverage:
 	@$(VM)/coverage.sh $(K)
 
+check-deb:
+	@tools/testing/install/deb-check.sh
+
+check-install:
+	@tools/testing/install/run.sh $(T)
+
+check-intree:
+	@$(VM)/intree.sh $(T)
+
 vm:
 	@$(VM)/shell.sh $(K)
 
@@ -138,11 +154,46 @@ uninstall:
 	$(RM) $(DESTDIR)$(PREFIX)/include/linux/bus1.h
 	$(RM) $(patsubst %,$(DESTDIR)$(PREFIX)/share/man/man7/%,$(notdir $(man7)))
 
+# DKMS takes the version from dkms.conf, and a copy of what is named here.
+dkms_version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
+dkms_source := /usr/src/bus1-$(dkms_version)
+
+dkms-install:
+	@command -v dkms >/dev/null || { \
+		echo 'error: no dkms; on Debian: apt install dkms'; exit 1; }
+	@command -v openssl >/dev/null || \
+		echo 'warning: no openssl: DKMS will not sign the module'
+	@if [ -n "$$(dkms status -m bus1)" ]; then \
+		echo 'error: DKMS has a bus1: make dkms-remove, or apt remove bus1-dkms'; \
+		exit 1; \
+	fi
+	rm -rf $(dkms_source)
+	install -d $(dkms_source)
+	cp -R dkms.conf Kbuild ipc include $(dkms_source)/
+	find $(dkms_source) -type f ! -name '*.[ch]' ! -name 'K*' ! -name dkms.conf -delete
+	chown -R root:root $(dkms_source)
+	chmod -R u=rwX,go=rX $(dkms_source)
+	dkms add -m bus1 -v $(dkms_version)
+	for build in /lib/modules/*/build; do \
+		[ -e $$build/Makefile ] || continue; \
+		kernel=$${build%/build}; \
+		dkms install -m bus1 -v $(dkms_version) -k $${kernel##*/} || \
+			[ $$? = 77 ] || exit 1; \
+	done
+
+dkms-remove:
+	dkms remove -m bus1 -v $(dkms_version) --all
+	rm -rf $(dkms_source)
+
+deb:
+	@$(VM)/deb.sh
+
 clean:
 	find ipc Module.symvers modules.order .*.cmd .*.o -type f \( -name '*.o' \
 		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
 		-o -name modules.order -o -name Module.symvers \) -delete 2>/dev/null || :
 	$(RM) $(man7)
+	$(RM) -r build
 	@$(VM)/clean.sh
 
 distclean: clean
@@ -151,5 +202,5 @@ distclean: clean
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-rt check-kunit check-mutants check-model check-static check-litmus \
-	fuzz fuzz-replay fuzz-distill coverage vm man install uninstall clean \
-	distclean
+	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
+	vm man install uninstall dkms-install dkms-remove deb clean distclean

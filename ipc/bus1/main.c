@@ -189,3 +189,4 @@ module_exit(bus1_exit);
 MODULE_DESCRIPTION("Capability-based message bus");
 MODULE_AUTHOR("The bus1 project");
 MODULE_LICENSE("GPL");
+MODULE_VERSION(BUS1_VERSION);

@@ -8,4 +8,4 @@
 . "$(dirname "$0")/lib.sh"
 
 rm -rf "${work:?}"
-[ "${1:-}" != all ] || rm -rf "${cache:?}"/{apt,kernel,kvm,source,work,tmp.*}
+[ "${1:-}" != all ] || rm -rf "${cache:?}"/{apt,kernel,kernel-source,kvm,source,system,work,tmp.*}

@@ -1,7 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# kernel.sh NAME
+# kernel.sh [-s] NAME
+#
+# With -s, print the directory that has the source of a kernel that is built here.
+# A NAME with a slash is such a directory as is printed else.
 #
 # Unpack a kernel of the table `kernels`, its modules and its headers, without
 # installing them, or build it. Print the directory, in which there are
@@ -117,7 +120,15 @@ build_um() {
 		-type f -delete
 }
 
+source_only=
+[ "${1:-}" != -s ] || { source_only=1; shift; }
 name=${1:?}
+case $name in
+*/*)
+	echo "$name"
+	exit
+	;;
+esac
 read -r series package configs < <(
 	awk -v name="$name" '$1 == name { $1 = ""; print }' "$here/kernels"
 ) || die "no kernel '$name', these are known:" \
@@ -127,6 +138,10 @@ apt_lists "$package"
 version=$(apt_field "$package" Version)
 if [ -n "$configs" ]; then
 	[ -n "$version" ] || die "apt knows no $package: bookworm-security has it"
+	if [ -n "$source_only" ]; then
+		cached "kernel-source/${version//:/%}" unpack_source
+		exit
+	fi
 	# Its version is part of the key.
 	need gcc-12
 	build=build

@@ -3,7 +3,8 @@
 #
 # lane.sh NAME [TEST...]
 #
-# Run tests on a kernel of the table `kernels`, all or those given: as PROGRAM,
+# Run tests on a kernel of the table `kernels`, or on one in a directory like those
+# of kernel.sh, which also has the bus1.ko to load if bus1 is not built in; all or those given: as PROGRAM,
 # as PROGRAM.CASE, PROGRAM.FIXTURE.CASE or PROGRAM.FIXTURE.VARIANT.CASE; as kunit
 # or kunit.SUITE or kunit.SUITE.CASE for those that are part of the module. Then
 # prove that nothing is left over. Print what happened to a person, and write
@@ -11,9 +12,12 @@
 
 . "$(dirname "$0")/lib.sh"
 
-name=${1:?}
+kernel=${1:?}
+name=${kernel##*/}
 shift
 dir=$work/lane/$name
+builtin=
+[ "$kernel" = "$name" ] || [ -e "$kernel/bus1.ko" ] || builtin=1
 mkdir -p "$dir"
 rm -f "$dir"/{sums,sums.tests,output,console,verdict,modules/bus1.ko}
 
@@ -39,7 +43,7 @@ plan_all() {
 	local abi program i
 
 	echo "slack $slack"
-	echo "load /modules/bus1.ko"
+	if [ -n "$builtin" ]; then echo builtin; else echo "load /modules/bus1.ko"; fi
 	[ -z "$kunit" ] || echo kunit
 	[ -z "$scale" ] || echo "env BUS1_STRESS_SCALE $scale"
 	for abi in $abis; do
@@ -58,7 +62,7 @@ plan_all() {
 # Unit tests run by themselves, when the module is loaded. `kunit` is what the
 # kernel has to be told: without tests given, nothing but that they may.
 kunit=
-if [ $# = 0 ] && grep -qs '^CONFIG_KUNIT=' "$("$here/kernel.sh" "$name")/build/.config"; then
+if [ $# = 0 ] && grep -qs '^CONFIG_KUNIT=' "$("$here/kernel.sh" "$kernel")/build/.config"; then
 	kunit=kunit.enable=1
 fi
 
@@ -88,26 +92,30 @@ for spec; do
 	esac
 done
 
-ko=$("$here/module.sh" "$name")
 mkdir -p "$dir/modules"
-cp "$ko" "$dir/modules/"
+if [ "$kernel" = "$name" ]; then
+	ko=$("$here/module.sh" "$name")
+	cp "$ko" "$dir/modules/"
+elif [ -z "$builtin" ]; then
+	cp "$kernel/bus1.ko" "$dir/modules/"
+fi
 contents=("$dir/modules=modules")
 if [ $# = 0 ] || [ ${#programs[@]} -gt 0 ]; then
 	tests=$("$here/selftests.sh" "${programs[@]}")
 	contents+=("$tests=tests")
 fi
 plan_all "$@" >"$dir/plan"
-"$here/image.sh" "$name" "$dir/image" "$dir/plan" "${contents[@]}"
+"$here/image.sh" "$kernel" "$dir/image" "$dir/plan" "${contents[@]}"
 
 # Debian's awk collects its input before it looks at it, unless told otherwise.
 awk=(awk)
 if command -v mawk >/dev/null; then awk=(mawk -W interactive); fi
 
-release=$(cat "$("$here/kernel.sh" "$name")/release")
+release=$(cat "$("$here/kernel.sh" "$kernel")/release")
 say "booting $release"
 touch "$dir/output"
 status=0
-BUS1_KUNIT=$kunit "$here/qemu.sh" "$name" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
+BUS1_KUNIT=$kunit "$here/qemu.sh" "$kernel" "$dir/image" "$dir" "$deadline" </dev/null 2>"$dir/qemu" |
 	tee "$dir/output" |
 	"${awk[@]}" -f "$here/ktap.awk" -v prefix="$name " -v sums="$dir/sums.tests" \
 		-v skips="$here/skips" -v kernel="$name" \
@@ -128,6 +136,7 @@ check() {
 
 touch "$dir/verdict" "$dir/console"
 steps=(load processes slabs-empty unload gone memory)
+[ -z "$builtin" ] || steps=(load processes slabs-empty memory)
 [ "$name" != leaks ] || steps+=(kmemleak)
 for step in "${steps[@]}"; do
 	if line=$(grep "^step $step " "$dir/verdict"); then

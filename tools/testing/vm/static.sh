@@ -94,13 +94,14 @@ header_stands_alone() {
 
 scripts_are_sound() {
 	find -L . -name '*.sh' -type f -print0 | sort -z |
-		xargs -0 shellcheck -x -P "$here" "$top/.ci/run"
+		xargs -0 shellcheck -x -P "$here" "$top/.ci/run" "$top/tools/version" "$top/tools/in-tree" \
+		"$top"/debian/*.p[or]*
 }
 
 files_name_their_license() {
 	# The kernel's test runner evaluates each line of `settings`.
 	(cd "$top" && find . -name .git -prune -o -type f -size +0 -print) |
-		grep -vE '^\./(LICENSE|.*/settings|.*\.(o|ko|mod|mod\.c|cmd|order|symvers))$' |
+		grep -vE '^\./(LICENSE|build/.*|.*/settings|debian/(changelog|copyright|source/format)|.*\.(o|ko|mod|mod\.c|cmd|order|symvers))$' |
 		while read -r file; do
 			head -n 8 "$top/$file" | grep -q SPDX-License-Identifier ||
 				echo "$file"
@@ -122,6 +123,28 @@ manual_agrees_with_header() {
 	}
 }
 
+versions_agree() {
+	tools/version check
+}
+
+# Each field is there, and each parameter is described; the example of the Debian
+# package for modprobe.d names all of them.
+modinfo_is_complete() {
+	local ko field parameters
+
+	ko=$(cat "$dir/ko")
+	for field in description author license version; do
+		[ -n "$(modinfo -F "$field" "$ko")" ] || echo "no $field"
+	done
+	[ "$(modinfo -F version "$ko")" = "$(tools/version)" ] || echo "another version"
+	modinfo -F parm "$ko" | grep -vE '^[a-z_]+:.+ \([a-z]+\)$' |
+		sed 's/$/: not described/' || true
+	parameters=$(modinfo -F parm "$ko" | sed 's/:.*//; /^kunit_/d' | sort)
+	[ -n "$parameters" ] || echo "no parameters"
+	diff <(sed -n 's/^options bus1 \(.*\)=.*/\1/p' debian/modprobe.d/bus1.conf | sort) \
+		- <<<"$parameters" | grep '^[<>]' || true
+}
+
 barriers_are_explained() {
 	tools/testing/check-barriers "$top" >"$dir/barriers" || {
 		cat "$dir/barriers"
@@ -137,6 +160,7 @@ for name; do
 	if [ -s "$dir/ko" ]; then
 		check "$name: sparse" sparse_is_quiet "$name"
 		check "$name: uses only mainline's exports" exports_are_mainline
+		check "$name: modinfo is complete" modinfo_is_complete
 	fi
 done
 say "checking the sources"
@@ -147,6 +171,7 @@ for bits in 64 32; do
 	check "header alone, C, $bits bit" header_stands_alone c $bits
 	check "header alone, C++, $bits bit" header_stands_alone c++ $bits
 done
+check "one version" versions_agree
 check "shellcheck" scripts_are_sound
 check "SPDX" files_name_their_license
 check "manual" manual_is_well_formed

@@ -1,0 +1,157 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# run.sh [plain | secure]
+#
+# Install bus1 on a whole Debian system in a virtual machine, as README.md says.
+# plain: install the package, test, upgrade it, update the kernel, reboot, remove.
+# secure: install it with Secure Boot, see it refused, enroll the key of DKMS.
+# The log of it is kept, its path is printed. The last line is
+# "N passed, N failed, N skipped".
+
+. "$(dirname "$0")/../vm/lib.sh"
+
+self=$top/tools/testing/install
+programs=(peer node handle transfer send send_data send_multi recv poll pool release
+	disconnect seed badinput files)
+ovmf=/usr/share/OVMF
+dir=$work/install
+password=bus1-mok
+# A machine that hangs is killed after so many seconds.
+deadline=${BUS1_TIMEOUT:-3600}
+
+passed=0 failed=0
+
+result() {
+	if [ "$1" = ok ]; then
+		passed=$((passed + 1))
+		printf '  %-64s ok\n' "$2"
+	else
+		failed=$((failed + 1))
+		printf '  %-64s FAILED\n' "$2"
+	fi
+}
+
+# The disk with what the system needs for a stage.
+make_proof() {
+	echo "$1" >"$dir/proof/stage"
+	rm -f "$dir/proof.img"
+	truncate -s 256M "$dir/proof.img"
+	mke2fs -q -t ext4 -E root_owner=0:0 -O ^has_journal -L proof -d "$dir/proof" "$dir/proof.img"
+}
+
+# qemu NAME OPTION...: until the machine reboots
+qemu() {
+	local name=$1 firmware=(-machine q35)
+
+	shift
+	case $lane in
+	plain)
+		firmware+=(-drive "if=pflash,unit=0,format=raw,readonly=on,file=$ovmf/OVMF_CODE_4M.fd")
+		;;
+	secure)
+		firmware=(-machine 'q35,smm=on'
+			-global 'driver=cfi.pflash01,property=secure,value=on'
+			-drive "if=pflash,unit=0,format=raw,readonly=on,file=$ovmf/OVMF_CODE_4M.secboot.fd")
+		;;
+	esac
+	timeout --foreground -k 5 "$deadline" qemu-system-x86_64 "${firmware[@]}" \
+		-drive "if=pflash,unit=1,format=raw,file=$dir/$lane.vars" \
+		-global ICH9-LPC.disable_s3=1 \
+		"${accel[@]}" -smp 2 -m 2048 -nodefaults -no-user-config -display none \
+		-no-reboot -device virtio-rng-pci \
+		-drive "if=virtio,format=qcow2,cache=unsafe,file=$dir/$lane.disk" \
+		-drive "if=virtio,format=raw,readonly=on,file=$dir/proof.img" "$@" </dev/null
+}
+
+# boot STAGE: let the system do its part, and count what it found.
+boot() {
+	local stage=$1 line kind name begun=$failed
+
+	say "booting, stage '$stage'"
+	make_proof "$stage"
+	rm -f "$dir/$stage".console
+	: >"$dir/$stage.output"
+	qemu "$stage" -serial "file:$dir/$stage.console" -serial "file:$dir/$stage.output" \
+		>"$dir/$stage.qemu" 2>&1 || true
+	sed -i 's/\r$//' "$dir/$stage.output"
+	cat "$dir/$stage.output" >>"$dir/log"
+	while IFS= read -r line; do
+		case $line in
+		'ok '* | 'not ok '*)
+			kind=${line%%ok *}ok
+			name=${line#"$kind "}
+			result "$kind" "$stage: $name"
+			;;
+		esac
+	done <"$dir/$stage.output"
+	[ "$(tail -n 1 "$dir/$stage.output")" = 'end' ] || result "not ok" "$stage: came to its end"
+	# What is wrong here makes everything after it wrong, too.
+	[ "$failed" = "$begun" ] || {
+		grep -A 30 '^not ok' "$dir/$stage.output" || true
+		return 1
+	}
+}
+
+# What a person does at the blue screen.
+enroll() {
+	local status=0
+
+	say "booting, MokManager"
+	rm -f "$dir/mok.socket"
+	qemu mok -chardev "socket,id=console,path=$dir/mok.socket,server=on,wait=off" \
+		-serial chardev:console 2>"$dir/mok.qemu" &
+	"$self/mok-manager" "$dir/mok.socket" "$password" 900 >"$dir/mok.console" 2>&1 ||
+		status=$?
+	[ "$status" = 0 ] || kill %% 2>/dev/null || true
+	wait %% 2>/dev/null || true
+	result "$([ "$status" = 0 ] && echo ok || echo 'not ok')" "MokManager: the key is enrolled"
+	return "$status"
+}
+
+start() {
+	lane=$1
+	rm -f "$dir/$lane".{disk,vars}
+	qemu-img create -q -f qcow2 -F qcow2 -b "$system/disk" "$dir/$lane.disk"
+}
+
+plain() {
+	start plain
+	cp "$ovmf/OVMF_VARS_4M.fd" "$dir/plain.vars"
+	boot first && boot second
+}
+
+secure() {
+	start secure
+	cp "$ovmf/OVMF_VARS_4M.ms.fd" "$dir/secure.vars"
+	boot secure && boot enforced && enroll && boot enrolled
+}
+
+need qemu-system-x86 qemu-utils ovmf e2fsprogs python3-minimal
+mkdir -p "$dir"
+lock "$dir"
+system=$("$self/image.sh")
+tests=$("$here/selftests.sh" "${programs[@]/#/test_}")
+rm -rf "$dir/proof"
+mkdir -p "$dir"/proof/{debs/old,debs/new,tests,source}
+old=$("$top/tools/version")
+"$here/deb.sh" "$dir/proof/debs/old" >/dev/null
+"$here/deb.sh" -v "${old%.*}.$((${old##*.} + 1))" "$dir/proof/debs/new" >/dev/null
+cp "${programs[@]/#/$tests/native/test_}" "$dir/proof/tests/"
+(cd "$top" && cp -r --parents Makefile Kbuild dkms.conf include ipc tools/version \
+	"$dir/proof/source/")
+cp "$self/guest.sh" "$dir/proof/"
+echo "$password" >"$dir/proof/password"
+list log-failures >"$dir/proof/patterns"
+chmod -R go+rX "$dir/proof"
+
+accel=(-accel 'tcg,thread=multi' -cpu max)
+: >"$dir/log"
+case ${1:-} in
+plain | secure) "$1" || true ;;
+'') plain || true; secure || true ;;
+*) die "there is 'plain' and 'secure', and no '$1'" ;;
+esac
+say "the log is $dir/log, the kernel's are beside it"
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
