@@ -608,7 +608,9 @@ static void make_vec(struct process *p, unsigned int v, struct iovec *vec)
 		vec->iov_base = p->ro;
 		break;
 	case MEM_FRESH:
+		/* What a command has written there */
 		vec->iov_base = p->none + 65536;
+		p->tainted = true;
 		break;
 	case MEM_KERNEL:
 		vec->iov_base = (void *)0xffff888000001000UL;
@@ -718,6 +720,9 @@ static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd
 		}
 	}
 	arg.n_vecs = edge_or(T_COUNT, c->fixed[SEND_NV], n);
+	/* Then the vectors, too, are what was there before */
+	if (arg.n_vecs > n || !is_plain(mem_kind(c->fixed[SEND_VMEM])))
+		p->tainted = true;
 	arg.ptr_vecs = place(t, mem_kind(c->fixed[SEND_VMEM]), u.vecs,
 			     n * (c->compat ? sizeof(*u.compat) : sizeof(*u.vecs)));
 
