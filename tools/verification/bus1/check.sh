@@ -107,6 +107,7 @@ message='-DDEST_0=1 -DTO_NODE=1 -DCARRIES=2 -DDEST_1=2'
 stale='-DDEST_0=3 -DTO_NODE=0 -DCARRIES=0 -DHOLDS=1 -DWITH_RELEASE'
 alone='-DNQ=1 -DNK=3 -DDEST_0=1 -DTO_NODE=1 -DDEST_1=1 -DCARRIES=2 -DRELEASE=true -DFAILS=1'
 to_owner='-DTO_PEER=0 -DRELEASE=true'
+polls='-DHOLDS=1 -DWITH_RELEASE -DWITH_POLL=1'
 
 while read -r kind args; do
 	# Words, of which none has a blank or a star in it.
@@ -139,17 +140,21 @@ holds	destroy -DCAP=1 -DFAILS=1 $carries
 holds	destroy -DCAP=1 -DREVERSED $carries
 full	holds destroy -DCAP=1 $message
 full	holds destroy -DCAP=1 $stale -DDEST_1=0
+holds	destroy -DCAP=1 $carries $polls
+full	holds destroy -DCAP=1 $alone -DWITH_POLL=0
 reaches	destroy -DCAP=1 $message -DREACH=TOLD
 reaches	destroy -DCAP=1 $message -DREACH=INVALID
 reaches	destroy -DCAP=1 $message -DREACH=DOOMED
 reaches	destroy -DCAP=1 -DFAILS=1 $carries -DREACH=UNDONE
 reaches	destroy -DCAP=1 $alone -DREACH=ANOTHER
+reaches	destroy -DCAP=1 $carries $polls -DREACH=ANEW
 holds	twice -DCAP=2
 holds	twice -DCAP=2 -DREVERSED
 reaches	twice -DCAP=2 -DREACH=FIRST
 reaches	twice -DCAP=2 -DREACH=TOO_LATE
 
-# FLUSH, alone, with a seed, and beside a destruction by the peer or another one
+# FLUSH, alone, with a seed, and beside a destruction by the peer or another one, or
+# a birth
 holds	flush -DCAP=2
 holds	flush -DCAP=2 -DREVERSED
 holds	flush -DCAP=2 -DTO_NODE=0
@@ -158,13 +163,18 @@ holds	flushes -DCAP=1 -DHOLDS=0
 full	holds flushes -DCAP=2 -DHOLDS=0 -DREVERSED
 full	holds flushes -DCAP=1 -DTRANSFER
 full	holds flushes -DCAP=1 -DTRANSFER -DREVERSED
+holds	birth -DCAP=2
+holds	birth -DCAP=2 -DREVERSED
 reaches	flush -DCAP=2 -DREACH=RECEIVED
 reaches	flush -DCAP=2 -DREACH=DOOMED
 reaches	flush -DCAP=1 -DDESTROY -DREACH=NOT_MINE
 reaches	flushes -DCAP=1 -DTRANSFER -DREACH=AFTER
+reaches	birth -DCAP=2 -DREACH=RECEIVED
+reaches	birth -DCAP=2 -DREACH=DOOMED
+reaches	birth -DCAP=2 -DREACH=LATE_BORN
 
 # HANDLE_TRANSFER, alone, with a message that carries the same node, with
-# HANDLE_RELEASE, and to the owner
+# HANDLE_RELEASE, with both and poll(), and to the owner
 holds	transfer -DCAP=1 -DDEST_0=0
 holds	transfer -DCAP=1 -DDEST_0=0 -DREVERSED
 holds	transfer -DCAP=1 -DDEST_0=0 $to_owner
@@ -172,6 +182,7 @@ holds	transfer -DCAP=1 -DDEST_0=1 -DTO_NODE=1 $to_owner
 holds	transfer -DCAP=1 -DDEST_0=0 -DHOLDS=1
 full	holds transfer -DCAP=1 -DDEST_0=0 -DHOLDS=1 -DNK=3 -DWITH_RELEASE
 full	holds transfer -DCAP=1 -DCARRIES=1 -DREVERSED
+full	holds transfer -DCAP=1 -DCARRIES=1 -DNK=3 $polls
 reaches	transfer -DCAP=1 -DDEST_0=0 -DREACH=TOLD
 reaches	transfer -DCAP=1 -DDEST_0=0 -DREACH=NOT_TOLD
 reaches	transfer -DCAP=1 -DCARRIES=1 -DREACH=BOTH
@@ -179,6 +190,7 @@ reaches	transfer -DCAP=1 -DDEST_0=0 $to_owner -DREACH=AGAIN
 reaches	transfer -DCAP=1 -DDEST_0=1 -DTO_NODE=1 $to_owner -DREACH=GONE
 full	reaches transfer -DCAP=1 -DDEST_0=0 -DHOLDS=1 -DNK=3 -DWITH_RELEASE -DREACH=GIVEN_BACK
 full	reaches transfer -DCAP=1 -DCARRIES=1 -DFAILS=1 -DNK=3 -DREACH=UNDONE
+full	reaches transfer -DCAP=1 -DCARRIES=1 -DNK=3 $polls -DREACH=ANEW
 
 # NODE_RELEASE
 holds	release -DCAP=3
@@ -210,6 +222,9 @@ breaks	order -DCAP=3 $attack -DV_COARSE
 breaks	order -DCAP=3 $attack -DV_SKEWED
 breaks	order -DCAP=3 $attack -DV_NO_PASS
 breaks	destroy -DCAP=1 $stale -DDEST_1=3 -DV_PUSH_FIRST
+breaks	destroy -DCAP=1 $carries $polls -DV_NO_AGAIN
+breaks	birth -DCAP=1 -DV_BIRTH_FREE
+breaks	birth -DCAP=1 -DV_BIRTH_NO_PASS
 breaks	flush -DCAP=2 -DTO_NODE=0 -DV_FLUSH_NO_PUSH
 full	breaks flushes -DCAP=1 -DTRANSFER -DREVERSED -DV_FLUSH_NO_FLOOR
 breaks	release -DCAP=3 -DWITH_DESTROY -DREVERSED -DV_STALE_NO_DEATH
@@ -225,6 +240,7 @@ full	breaks transfer -DCAP=2 -DCARRIES=1 -DREVERSED -DV_JOIN_NO_PUSH
 breaks	transfer -DCAP=1 -DDEST_0=0 -DV_TRANSFER_JOIN_FIRST
 breaks	transfer -DCAP=1 -DDEST_0=0 -DHOLDS=1 -DWITH_RELEASE -DV_LIVE_EARLY
 breaks	transfer -DCAP=1 -DDEST_0=0 -DHOLDS=1 -DV_TWICE
+full	breaks transfer -DCAP=1 -DCARRIES=1 -DNK=3 $polls -DV_NO_AGAIN
 breaks	transfer -DCAP=1 -DDEST_0=1 -DTO_NODE=1 $to_owner -DV_GONE_AT_EXPIRE
 breaks	transfer -DCAP=1 -DDEST_0=1 -DTO_NODE=1 $to_owner -DV_GONE_AT_DROP
 breaks	transfer -DCAP=1 -DDEST_0=0 -DV_JOIN_KEPT

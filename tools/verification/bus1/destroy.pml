@@ -3,7 +3,7 @@
  * Transaction 0 is a message to node 0 of peer 0, 1 one that carries the node to peer 1,
  * and 2 destroys the node (RELEASE: and drops its owner's last reference). HOLDS is a
  * peer that has a handle to it from the start; WITH_RELEASE: peer 1 gives its one back.
- * REVERSED gives the destruction the lowest ID.
+ * WITH_POLL=P: peer P polls. REVERSED gives the destruction the lowest ID.
  */
 #ifndef NQ
 #define NQ		2
@@ -26,6 +26,8 @@
 #define DOOMED		(!HAS(pred[2], 0) && user[H(1, 0)])
 /* What a RECV that failed had joined was undone, and then another one was told */
 #define UNDONE		(gen[T(1, 0)] == 2 && told[H(1, 1)])
+/* The last reference was dropped, and the notification; then it got another handle */
+#define ANEW		(isn[H(1, 0)] && !told[H(1, 0)] && user[H(1, 1)] && told[H(1, 1)])
 /* The owner, alone with NQ=1, gave its ID back and got another one */
 #define ANOTHER		(gen[T(0, 0)] > 1 && told[H(0, 1)])
 #define RECEIVED	(HAS(pred[2], 0) && HAS(pred[2], 1))
@@ -44,6 +46,9 @@ init {
 		send(1);
 #ifdef WITH_RELEASE
 		run Release(0, 1);
+#endif
+#ifdef WITH_POLL
+		run Poll(WITH_POLL);
 #endif
 		run Destroyer(2, 1, 0, RELEASE)
 	}

@@ -12,8 +12,10 @@
  * bus1_handle_drop()		drop in Destroyer
  * bus1_destroy_settle()	n_settle(), with bus1_node_purge()
  * bus1_handle_import_prepare()	h_prepare()
- * bus1_handle_import_join()	h_join(), with bus1_handle_stage_locked()
+ * bus1_handle_try_join()	h_join(), with bus1_handle_stage_locked()
  * bus1_handle_import()		both of them, in Receiver
+ * bus1_handle_commit_new()	birth in Transfer
+ * bus1_queue_peek()		Poll
  * bus1_handle_import_undo()	h_undo(), with bus1_handle_expire_locked() and
  *				bus1_handle_retire()
  * bus1_handle_import_commit()	h_commit()
@@ -108,6 +110,14 @@ inline claimed(q, b, m) {
 	:: IS_TO_NODE(q, b) && !user[OWNERS(0)] -> owed[OWNERS(0)] = true
 	:: else
 	fi
+}
+
+/* Who has handles at the start, or of a node that is born: peer p to node n. */
+inline has(p, n) {
+	user[H(p, n * NK)] = 1;
+	link[H(p, n * NK)] = 1;
+	cur[T(p, n)] = 0;
+	gen[T(p, n)] = 1
 }
 
 /* bus1_handle_expire_locked() */
@@ -282,7 +292,7 @@ inline h_prepare(p, n, m) {
 	}
 }
 
-/* bus1_handle_import_undo() */
+/* bus1_handle_import_undo(). One that is not in the table goes with its last import. */
 inline h_undo(p, m, joined, gone) {
 #ifdef V_JOIN_KEPT
 	skip
@@ -293,7 +303,10 @@ inline h_undo(p, m, joined, gone) {
 		:: joined -> joi[H(p, m)]--
 		:: else
 		fi;
-		h_expire(p, m, gone)
+		if
+		:: cur[T(p, (m) / NK)] == (m) % NK -> h_expire(p, m, gone)
+		:: else -> gone = !imp[H(p, m)]
+		fi
 	};
 	if
 	:: gone -> h_retire(p, m); gone = false
@@ -303,10 +316,12 @@ inline h_undo(p, m, joined, gone) {
 }
 
 /*
- * bus1_handle_import_join(). `b' is the message that carries the node, or NONE. What
- * is left in `dead' is whether the node is destroyed, before `b' if there is one.
+ * bus1_handle_try_join(). `b' is the message that carries the node, or NONE. What
+ * is left in `dead' is whether the node is destroyed, before `b' if there is one, and
+ * in `again' whether the handle cannot be notified any more. What RECV has claimed
+ * is not idle, but then it imports nothing, and for a TRANSFER it is too late.
  */
-inline h_join(p, n, b, m, d, dead, sealed, gone) {
+inline h_join(p, n, b, m, d, dead, again, sealed, gone) {
 #ifdef V_LIVE_EARLY
 	atomic { joi[H(p, m)]++ };
 #endif
@@ -327,20 +342,28 @@ inline h_join(p, n, b, m, d, dead, sealed, gone) {
 			x_ = 0;
 #endif
 			sealed = SEALED(d);
-			dead = sealed && (b == NONE || STAMP_LT(d, b))
+			dead = sealed && (b == NONE || STAMP_LT(d, b));
+#ifndef V_NO_AGAIN
+			again = !dead && isn[H(p, m)] && !LIVE(H(p, m)) &&
+				!HAS(mem[G(p, d)], m);
+#endif
+			/* A TRANSFER takes it for dead: it was dropped, so it was sealed */
+			assert(!again || b != NONE)
 		:: else
 		fi;
 #ifndef V_LIVE_EARLY
-		joi[H(p, m)] = joi[H(p, m)] + !dead;
+		joi[H(p, m)] = joi[H(p, m)] + (!dead && !again);
 #endif
 		if
-		:: !dead && link[H(p, m)] == 0 -> link[H(p, m)] = (d == NONE -> 1 : 2)
+		:: again && cur[T(p, n)] == (m) % NK -> cur[T(p, n)] = NK
+		:: !dead && !again && link[H(p, m)] == 0 ->
+			link[H(p, m)] = (d == NONE -> 1 : 2)
 		:: else
 		fi;
 #ifdef V_TWICE
-		nlock[n] = (d != NONE && !dead);
+		nlock[n] = (d != NONE && !dead && !again);
 #else
-		nlock[n] = (d != NONE && !dead && !isn[H(p, m)]);
+		nlock[n] = (d != NONE && !dead && !again && !isn[H(p, m)]);
 #endif
 #ifndef V_JOIN_UNLOCKED
 		qlock[p] = nlock[n]
@@ -348,9 +371,9 @@ inline h_join(p, n, b, m, d, dead, sealed, gone) {
 	};
 	if
 #ifdef V_TWICE
-	:: d != NONE && !dead ->
+	:: d != NONE && !dead && !again ->
 #else
-	:: d != NONE && !dead && !isn[H(p, m)] ->
+	:: d != NONE && !dead && !again && !isn[H(p, m)] ->
 #endif
 		/* bus1_handle_stage_locked(), bus1_queue_stage_locked() */
 		atomic {
@@ -387,9 +410,9 @@ inline h_join(p, n, b, m, d, dead, sealed, gone) {
 	};
 	if
 #ifdef V_LIVE_EARLY
-	:: dead -> h_undo(p, m, true, gone)
+	:: dead || again -> h_undo(p, m, true, gone)
 #else
-	:: dead -> h_undo(p, m, false, gone)
+	:: dead || again -> h_undo(p, m, false, gone)
 #endif
 	:: else
 	fi
@@ -553,14 +576,22 @@ out:
 	atomic { n = 0; expired = false; dmutex[o] = false; fin++ }
 }
 
+#ifdef WITH_BIRTH
+bool birth_sem[NQ];		/* its writer */
+bool late;			/* node 0 was born when the flush had happened */
+#define DIES	(!late)
+#else
+#define DIES	true
+#endif
+
 /*
  * HANDLE_TRANSFER of a handle to node n to peer p: bus1_ioctl_transfer_to(). Its result
- * may not be told.
+ * may not be told. WITH_BIRTH: it makes the node, and who has it then sends message 0.
  */
 proctype Transfer(byte n; byte p)
 {
 	byte m, d, before;
-	bool dead, sealed, gone;
+	bool dead, again, sealed, gone;
 
 	/* bus1_peer_transfer(), bus1_node_destroyed() */
 	atomic {
@@ -575,7 +606,7 @@ proctype Transfer(byte n; byte p)
 	fi;
 	h_prepare(p, n, m);
 #ifdef V_TRANSFER_JOIN_FIRST
-	h_join(p, n, NONE, m, d, dead, sealed, gone);
+	h_join(p, n, NONE, m, d, dead, again, sealed, gone);
 	if
 	:: dead -> goto told_dead
 	:: else
@@ -589,15 +620,31 @@ proctype Transfer(byte n; byte p)
 	/* The result is written, or not */
 	if
 	:: true
-	:: h_undo(p, m, false, gone); goto end
+	:: h_undo(p, m, false, gone);
+#ifdef WITH_BIRTH
+		atomic { todo[0] = 0; todo[1] = 0; fin++ };
+#endif
+		goto end
 	fi;
-	h_join(p, n, NONE, m, d, dead, sealed, gone);
+	h_join(p, n, NONE, m, d, dead, again, sealed, gone);
+#ifdef WITH_BIRTH
+	/* bus1_handle_commit_new() */
+	atomic {
+		!birth_sem[OWNER(n)] ->
+		assert(!dead);
+		has(OWNER(n), n);
+		late = SEALED(NODE_DEATH)
+	};
+#endif
 	atomic {
 		if
 		:: dead -> skip
 		:: else ->
 			assert(d == NONE || !HAS(before, d));
 			h_commit(p, m);
+#ifdef WITH_BIRTH
+			run Sender(0);
+#endif
 			goto end
 		fi
 	};
@@ -666,11 +713,15 @@ proctype Flush(byte d; byte f)
 	atomic {
 		!rmutex[f] ->
 		rmutex[f] = true;
+#if defined(WITH_BIRTH) && !defined(V_BIRTH_FREE)
+		birth_sem[f] = true;
+#endif
 		/* bus1_destroy_all(), bus1_handles_collect() */
 		do
 		:: n < NN ->
 			if
-			:: OWNER(n) == f && death[n] == NONE && !HAS(SEEDED, n) ->
+			:: OWNER(n) == f && cur[T(f, n)] != NK && death[n] == NONE &&
+			   !HAS(SEEDED, n) ->
 				mine = mine | BIT(n)
 			:: else
 			fi;
@@ -685,7 +736,15 @@ proctype Flush(byte d; byte f)
 	od;
 	h_drop_all(f, true, n, m, gone);
 	tx_seal(d, old, c);
-	atomic { clock_pass(TS(d)) };
+#ifdef V_BIRTH_NO_PASS
+	atomic { birth_sem[f] = false };
+#endif
+	atomic {
+		clock_pass(TS(d));
+#ifdef WITH_BIRTH
+		birth_sem[f] = false
+#endif
+	};
 	do
 	:: n < NN && HAS(mine, n) -> n_settle(n, d, p, m); n++
 	:: n < NN && !HAS(mine, n) -> n++
@@ -731,7 +790,12 @@ proctype Flush(byte d; byte f)
 				   HAS(mem[G(f, n)], m) &&
 				   !(IS_DEATH(n) && LIVE(H(f, m))) ->
 					if
-					:: !IS_DEATH(n) -> todo[f] = todo[f] & ~BIT(n)
+					:: !IS_DEATH(n) ->
+#ifdef WITH_BIRTH
+						/* Not what is for a node that lives */
+						assert(death[0] != NONE);
+#endif
+						todo[f] = todo[f] & ~BIT(n)
 					:: else
 					fi;
 					q_unlink(f, n, m)
@@ -763,6 +827,46 @@ proctype Flush(byte d; byte f)
 	}
 }
 
+/*
+ * poll() of peer q, again and again: it drops what is stale, one for each time that it
+ * takes the lock, pushes nothing, and raises no floor. What it says is not modelled.
+ */
+proctype Poll(byte q)
+{
+	byte b, m, n;
+
+end:	do
+	:: atomic {
+		!qlock[q] ->
+		clock_now(n);
+		b = 0;
+		do
+		:: b < NTX ->
+			if
+			:: grp[G(q, b)] == STAGED && SEALED(b) -> ready(q, b)
+			:: else
+			fi;
+			b++
+		:: else -> break
+		od;
+		choose(q, b, n);
+		if
+		:: b != NONE -> q_first_member(q, b, m)
+		:: else
+		fi;
+		if
+		:: b != NONE && MORTAL(q, b, m) && STALE(q, b, m) ->
+			q_unlink(q, b, m);
+			DROPPED(q, b, m)
+		:: else
+		fi;
+		b = 0;
+		m = 0;
+		n = 0
+	   }
+	od
+}
+
 byte ends;
 
 #ifndef FAILS
@@ -774,7 +878,7 @@ byte ends;
 proctype Receiver(byte q)
 {
 	byte b, m, n, i, ph, want, fails, h, d;
-	bool final, dead, sealed, carries, failed, gone;
+	bool final, dead, again, sealed, carries, failed, gone;
 
 	do
 	:: true ->
@@ -793,8 +897,17 @@ proctype Receiver(byte q)
 		};
 		if
 		:: carries ->
-			h_prepare(q, CNODE, h);
-			h_join(q, CNODE, b, h, d, dead, sealed, gone)
+			do
+			:: true ->
+				h_prepare(q, CNODE, h);
+				h_join(q, CNODE, b, h, d, dead, again, sealed, gone);
+				atomic {
+					if
+					:: again -> again = false
+					:: else -> break
+					fi
+				}
+			od
 		:: else
 		fi;
 		/* The result is told, or not */
@@ -830,7 +943,7 @@ proctype Receiver(byte q)
 				assert(HAS(todo[q], b));
 				todo[q] = todo[q] & ~BIT(b);
 				if
-				:: IS_TO_NODE(q, b) && death[0] != b -> edge(b, NODE_DEATH)
+				:: IS_TO_NODE(q, b) && death[0] != b && DIES -> edge(b, NODE_DEATH)
 				:: else
 				fi
 			fi;
@@ -873,14 +986,6 @@ next:		atomic { b = 0; final = false }
 #ifdef REACH
 	assert(!(ends == NQ && (REACH)))
 #endif
-}
-
-/* Who has handles at the start: peer p to node n. */
-inline has(p, n) {
-	user[H(p, n * NK)] = 1;
-	link[H(p, n * NK)] = 1;
-	cur[T(p, n)] = 0;
-	gen[T(p, n)] = 1
 }
 
 /* A message, if it goes anywhere */

@@ -5,6 +5,7 @@
  * the node (RELEASE: and drops its owner's last reference). Message 0 may carry the node
  * to peer 1 as well, or be for the node, or (DEST_0=0) there is none. HOLDS is a peer
  * that has a handle to it from the start. REVERSED gives the destruction the lower ID.
+ * WITH_POLL=P: peer P polls.
  */
 #define NQ		2
 #define NTX		2
@@ -34,6 +35,8 @@
 #define GIVEN_BACK	(isn[H(1, 0)] && !told[H(1, 0)] && cur[T(1, 0)] == NK)
 /* What a RECV that failed had joined was undone, and then another one was told */
 #define UNDONE		(gen[T(1, 0)] == 2 && told[H(1, 1)])
+/* Its last reference was dropped, and the notification; then it got another handle */
+#define ANEW		(isn[H(1, 0)] && !told[H(1, 0)] && user[H(1, 1)] && told[H(1, 1)])
 /* The owner dropped its last reference, and got the ID again before it was too late */
 #define AGAIN		(user[H(0, 0)] && told[H(0, 0)] && (RELEASE))
 /* The owner dropped it for good, and a message to the node with it */
@@ -59,6 +62,9 @@ init {
 		run Destroyer(1, 1, 0, RELEASE);
 #ifdef WITH_RELEASE
 		run Release(0, 1);
+#endif
+#ifdef WITH_POLL
+		run Poll(WITH_POLL);
 #endif
 		run Transfer(0, TO_PEER)
 	}
