@@ -159,10 +159,12 @@ holds	flush -DCAP=2
 holds	flush -DCAP=2 -DREVERSED
 holds	flush -DCAP=2 -DTO_NODE=0
 holds	flush -DCAP=1 -DDESTROY
+holds	flush -DCAP=1 -DDESTROY -DWITH_POLL=0
 holds	flushes -DCAP=1 -DHOLDS=0
 full	holds flushes -DCAP=2 -DHOLDS=0 -DREVERSED
 full	holds flushes -DCAP=1 -DTRANSFER
 full	holds flushes -DCAP=1 -DTRANSFER -DREVERSED
+full	holds flushes -DCAP=1 -DTRANSFER -DWITH_POLL=0
 holds	birth -DCAP=2
 holds	birth -DCAP=2 -DREVERSED
 reaches	flush -DCAP=2 -DREACH=RECEIVED

@@ -2,6 +2,7 @@
 /*
  * Peer 0 flushes, or disconnects (1), while message 0 goes to its node and to peer 1,
  * which has a handle to the node. DESTROY: it destroys the node (2) at the same time.
+ * WITH_POLL=P: peer P polls.
  */
 #define NQ		2
 #ifdef DESTROY
@@ -38,6 +39,9 @@ init {
 		run Sender(0);
 #ifdef DESTROY
 		run Destroyer(2, 1, 0, false);
+#endif
+#ifdef WITH_POLL
+		run Poll(WITH_POLL);
 #endif
 		run Flush(1, 0)
 	}

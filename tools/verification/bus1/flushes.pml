@@ -3,6 +3,7 @@
  * Peer 0, which owns node 0, flushes (0), while peer 1, which owns node 1, destroys that
  * (1). Peer 1 has a handle to node 0, and gives one to node 1 to peer 0 (TRANSFER), or
  * peer 0 has one (HOLDS=0).
+ * WITH_POLL=P: peer P polls.
  */
 #define NQ		2
 #define NTX		2
@@ -40,6 +41,9 @@ init {
 		run Transfer(1, 0);
 #endif
 		run Destroyer(1, 2, 1, false);
+#ifdef WITH_POLL
+		run Poll(WITH_POLL);
+#endif
 		run Flush(0, 0)
 	}
 }
