@@ -21,7 +21,9 @@ name=${1:?} image=${2:?} dir=${3:?} seconds=${4:?}
 # The emulator has one time stamp counter for all CPUs. Kernel 6.1 distrusts it,
 # and falls back to the HPET, which is very slow to read.
 tcg=(-accel 'tcg,thread=multi' -cpu max)
-tcg_append=tsc=reliable
+# An event that is traced has the names of tasks recorded, too, by patching the scheduler while
+# it runs. QEMU has been seen to execute the breakpoint of that after it had gone.
+tcg_append="tsc=reliable trace_options=norecord-cmd"
 kvm=(-accel kvm -cpu host)
 
 boot() {
