@@ -687,7 +687,7 @@ void bus1_handle_notify_locked(struct bus1_handle *handle,
  * @node: node that it is for
  * @handlep: where to store the handle
  *
- * To be followed by bus1_handle_import_join() or bus1_handle_import_abort(). A new
+ * To be followed by bus1_handle_import_join() or bus1_handle_import_cancel(). A new
  * handle is not told of a destruction before it joins.
  *
  * Context: Process context, may sleep.
