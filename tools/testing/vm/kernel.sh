@@ -18,10 +18,13 @@ unpack() {
 	local release=$1 version=$2 headers=linux-headers-$1 packages deb dir
 
 	need dpkg kmod
+	# The tools may be newer than the kernel: they are built from another upload
+	# where the archive has not signed all of the last one yet.
 	mapfile -t packages < <(apt_field "$headers=$version" Depends |
-		grep -oE 'linux-(headers-[^ ]*-common(-rt)?|kbuild-[^ ,]*)')
-	packages+=("$headers" "linux-image-$release")
-	apt_download "${packages[@]/%/=$version}"
+		grep -oE 'linux-(headers-[^ ]*-common(-rt)?|kbuild-[^ ,]*)( \(= [^)]*\))?' |
+		sed 's/ (= \(.*\))/=\1/')
+	packages+=("$headers=$version" "linux-image-$release=$version")
+	apt_download "${packages[@]}"
 	for deb in *.deb; do
 		dpkg-deb -x "$deb" .
 		rm "$deb"
