@@ -54,9 +54,6 @@ static int bus1_recv_import(struct bus1_recv *recv)
 	size_t i, n = message->layout.n_handles;
 	int r;
 
-	if (!n)
-		return 0;
-
 	recv->handles = bus1_array_new(n, sizeof(*recv->handles));
 	if (!recv->handles)
 		return -ENOMEM;
@@ -149,10 +146,11 @@ static int bus1_recv_prepare_message(struct bus1_recv *recv, u64 max_offset)
 	if (recv->install_fds)
 		recv->n_fds = message->layout.n_files;
 
-	r = bus1_recv_check_fds(recv->n_fds);
-	if (r < 0)
-		return r;
-	return bus1_recv_import(recv);
+	/* Both have arrays, that cost something to have there */
+	r = recv->n_fds ? bus1_recv_check_fds(recv->n_fds) : 0;
+	if (r >= 0 && recv->n_handles)
+		r = bus1_recv_import(recv);
+	return r;
 }
 
 /* A copy of the seed, in a slice of its own. */
