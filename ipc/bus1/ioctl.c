@@ -352,8 +352,8 @@ static int bus1_ioctl_vecs_copy_compat(struct iovec *vecs,
 }
 #endif
 
-static int bus1_ioctl_vecs_copy(struct iovec *vecs, const void __user *ptr,
-				size_t n)
+static inline int bus1_ioctl_vecs_copy(struct iovec *vecs,
+				       const void __user *ptr, size_t n)
 {
 	const struct iovec __user *from = ptr;
 	size_t i;
@@ -514,9 +514,57 @@ static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
 	return r;
 }
 
-static int bus1_ioctl_send(struct bus1_ioctl *ctx)
+static int bus1_ioctl_send_any(struct bus1_ioctl *ctx,
+			       const struct bus1_cmd_send *args)
 {
 	struct bus1_ioctl_send arrays;
+	int r;
+
+	r = bus1_ioctl_send_read(args, &arrays);
+	if (r >= 0)
+		r = bus1_ioctl_send_arrays(ctx, args, &arrays);
+	bus1_ioctl_send_free(&arrays);
+	return r;
+}
+
+/* Most are of this kind, and need none of the rest. */
+static bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args)
+{
+	return args->n_destinations == 1 && args->n_vecs == 1 &&
+	       !(args->flags | args->ptr_errors | args->n_handles | args->n_fds);
+}
+
+static int bus1_ioctl_send_bytes(struct bus1_ioctl *ctx,
+				 const struct bus1_cmd_send *args)
+{
+	struct iov_iter iter;
+	void __user *ptr;
+	struct iovec vec;
+	u64 dest;
+	int r;
+
+	r = bus1_ioctl_ptr(args->ptr_destinations, &ptr);
+	if (r < 0)
+		return r;
+	if (get_user(dest, (u64 __user *)ptr))
+		return -EFAULT;
+	r = bus1_ioctl_ptr(args->ptr_vecs, &ptr);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_vecs_copy(&vec, ptr, 1);
+	if (r < 0)
+		return r;
+	if (vec.iov_len > MAX_RW_COUNT)
+		return -EMSGSIZE;
+	if (!access_ok(vec.iov_base, vec.iov_len))
+		return -EFAULT;
+
+	iov_iter_ubuf(&iter, ITER_SOURCE, vec.iov_base, vec.iov_len);
+	return bus1_send_bytes(ctx->peer, dest, &iter);
+}
+
+static int bus1_ioctl_send(struct bus1_ioctl *ctx)
+{
 	struct bus1_cmd_send args;
 	int r;
 
@@ -525,11 +573,9 @@ static int bus1_ioctl_send(struct bus1_ioctl *ctx)
 	r = bus1_ioctl_send_check(&args);
 	if (r < 0)
 		return r;
-	r = bus1_ioctl_send_read(&args, &arrays);
-	if (r >= 0)
-		r = bus1_ioctl_send_arrays(ctx, &args, &arrays);
-	bus1_ioctl_send_free(&arrays);
-	return r;
+	if (bus1_ioctl_send_is_bytes(&args))
+		return bus1_ioctl_send_bytes(ctx, &args);
+	return bus1_ioctl_send_any(ctx, &args);
 }
 
 /* Wait until there is something to receive. */
