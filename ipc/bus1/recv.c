@@ -237,7 +237,8 @@ int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
 	}
 
 	recv->entry = bus1_queue_claim(&peer->queue, &drops, &recv->more);
-	bus1_peer_free_drops(&drops);
+	if (!list_empty(&drops))
+		bus1_peer_free_drops(&drops);
 	if (!recv->entry) {
 		mutex_unlock(&peer->recv_mutex);
 		return -EAGAIN;
@@ -262,12 +263,10 @@ int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
 	return r;
 }
 
-/* The message is received: what it carries belongs to the peer now. */
-static void bus1_recv_commit_message(struct bus1_recv *recv)
+/* Handles and files belong to the peer now. */
+static void bus1_recv_commit_cargo(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
-	struct bus1_cargo *cargo = message->cargo;
-	struct bus1_node *node = message->node;
 	struct bus1_cost cost = {};
 	size_t i;
 
@@ -286,6 +285,17 @@ static void bus1_recv_commit_message(struct bus1_recv *recv)
 	message->cost.n[BUS1_RESOURCE_HANDLES] = 0;
 	message->cost.n[BUS1_RESOURCE_FDS] = 0;
 	message->cargo = NULL;
+}
+
+/* The message is received: what it carries belongs to the peer now. */
+static void bus1_recv_commit_message(struct bus1_recv *recv)
+{
+	struct bus1_message *message = recv->message;
+	struct bus1_cargo *cargo = message->cargo;
+	struct bus1_node *node = message->node;
+
+	if (cargo)
+		bus1_recv_commit_cargo(recv);
 	message->node = NULL;
 	if (recv->entry) {
 		spin_lock(&recv->peer->queue.lock);
