@@ -140,15 +140,19 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
 	kvfree(cargo);
 }
 
+/* KASAN and KMSAN shall see each message end. */
+#define BUS1_MESSAGE_KEEP	(!IS_ENABLED(CONFIG_KASAN) && \
+				 !IS_ENABLED(CONFIG_KMSAN))
+
 /*
  * A peer keeps the last message that it was done with for the next one: it is taken
- * by whoever exchanges it first. KASAN shall see each message end.
+ * by whoever exchanges it first.
  */
 static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 {
 	struct bus1_message *message = NULL;
 
-	if (!IS_ENABLED(CONFIG_KASAN))
+	if (BUS1_MESSAGE_KEEP)
 		message = xchg(&peer->spare, NULL);
 	return message ?: kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
 }
@@ -156,7 +160,7 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 static void bus1_message_put(struct bus1_peer *peer,
 			     struct bus1_message *message)
 {
-	if (IS_ENABLED(CONFIG_KASAN) || cmpxchg(&peer->spare, NULL, message))
+	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message))
 		kmem_cache_free(bus1_message_cache, message);
 }
 
