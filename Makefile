@@ -13,10 +13,12 @@ DESTDIR ?=
 PREFIX ?= /usr
 
 VM := tools/testing/vm
+BENCH := tools/testing/bench
 
 # Kernels to test on (see $(VM)/kernels), and tests: all of them if not given.
 K ?=
 T ?=
+BASE ?=
 
 help:
 	@echo 'bus1 - a capability-based message bus'
@@ -44,6 +46,10 @@ help:
 	@echo '  make check-install  install them on a whole Debian system, update kernels,'
 	@echo '                      remove them; with Secure Boot, too; takes half an hour'
 	@echo '  make check-intree   put bus1 into a kernel, as module and built in, and boot it'
+	@echo '  make bench          what a message costs, over bus1, sockets, pipes, binder (K, T);'
+	@echo '                      BASE=REV compares with the module of another revision'
+	@echo '  make bench-profile  which functions the instructions are in (T=oneway-64);'
+	@echo '                      make bench-shared: which memory two CPUs both write'
 	@echo '  make vm             a shell in a virtual machine (K=6.1 names the kernel)'
 	@echo ''
 	@echo 'Use it, on this machine:'
@@ -121,6 +127,20 @@ check-install:
 
 check-intree:
 	@$(VM)/intree.sh $(T)
+
+# BASE is the revision to compare with. More: tools/testing/bench/run.sh.
+bench:
+	@BASE="$(BASE)" $(BENCH)/run.sh bench "$(K)" $(T)
+
+bench-profile:
+	@$(BENCH)/run.sh profile "$(K)" $(T)
+
+bench-shared:
+	@$(BENCH)/run.sh shared "$(K)" $(T)
+
+# The last results of "make bench" become those of Documentation/bus1/performance.rst.
+bench-docs:
+	@$(BENCH)/run.sh docs
 
 vm:
 	@$(VM)/shell.sh $(K)
@@ -203,4 +223,5 @@ distclean: clean
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-rt check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
-	vm man install uninstall dkms-install dkms-remove deb clean distclean
+	bench bench-profile bench-shared bench-docs vm man install uninstall dkms-install dkms-remove \
+	deb clean distclean
