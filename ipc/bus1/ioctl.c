@@ -8,22 +8,19 @@
 #include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/nospec.h>
-#include <linux/poll.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
-#include <linux/wait.h>
 #include <uapi/linux/bus1.h>
 #include "compat.h"
 #include "destroy.h"
 #include "handle.h"
+#include "ioctl-internal.h"
 #include "ioctl.h"
 #include "main.h"
 #include "message.h"
 #include "peer.h"
 #include "quota.h"
-#include "recv.h"
 #include "send.h"
 #include "user.h"
 #include "util/active.h"
@@ -33,21 +30,6 @@
 #define BUS1_IOCTL_HANDLES_MAX	((u32)BIT(20))
 /* Arrays of so many elements are read to the stack. */
 #define BUS1_IOCTL_INLINE	BUS1_SEND_INLINE
-
-/**
- * struct bus1_ioctl - a command
- * @peer: peer it is issued on
- * @file: its file
- * @uarg: argument, in user space; read once, with its size as a constant, which
- *	spares a look at what the memory is that it is copied to
- * @refused: file of another peer that turned out to disconnect, or NULL
- */
-struct bus1_ioctl {
-	struct bus1_peer *peer;
-	struct file *file;
-	void __user *uarg;
-	struct file *refused;
-};
 
 /* A pointer that travelled in 64 bits; NULL if the kernel has fewer. */
 static int bus1_ioctl_ptr(u64 value, void __user **ptrp)
@@ -576,76 +558,6 @@ static int bus1_ioctl_send(struct bus1_ioctl *ctx)
 	if (bus1_ioctl_send_is_bytes(&args))
 		return bus1_ioctl_send_bytes(ctx, &args);
 	return bus1_ioctl_send_any(ctx, &args);
-}
-
-/* Wait until there is something to receive. */
-static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
-{
-	DEFINE_WAIT_FUNC(wait, woken_wake_function);
-	int r;
-
-	add_wait_queue_exclusive(&peer->waitq, &wait);
-	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
-	smp_mb();
-	for (;;) {
-		r = -ESHUTDOWN;
-		if (!bus1_active_is_active(&peer->active))
-			break;
-		r = 0;
-		if (bus1_peer_is_ready(peer))
-			break;
-		r = -ERESTARTSYS;
-		if (signal_pending(current))
-			break;
-		wait_woken(&wait, TASK_INTERRUPTIBLE, MAX_SCHEDULE_TIMEOUT);
-	}
-	remove_wait_queue(&peer->waitq, &wait);
-
-	/* The one that leaves may have been woken up in place of another */
-	if (r < 0)
-		bus1_peer_wake(peer);
-	return r;
-}
-
-static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
-{
-	struct bus1_cmd_recv __user *uarg = ctx->uarg;
-	struct bus1_cmd_recv args;
-	bool seed, install_fds;
-	struct bus1_recv recv;
-	int r;
-
-	if (copy_from_user(&args, uarg, sizeof(args)))
-		return -EFAULT;
-	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS))
-		return -EINVAL;
-	seed = args.flags & BUS1_RECV_FLAG_SEED;
-	install_fds = args.flags & BUS1_RECV_FLAG_INSTALL_FDS;
-
-	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
-				      install_fds)) == -EAGAIN) {
-		/* fcntl() may change it meanwhile: that is before or after this */
-		if (seed || data_race(ctx->file->f_flags) & O_NONBLOCK)
-			return -EAGAIN;
-		r = bus1_ioctl_recv_wait(ctx->peer);
-		if (r < 0)
-			return r;
-	}
-	if (r < 0)
-		return r;
-
-	args.msg.type = recv.type;
-	args.msg.flags = recv.more ? BUS1_MSG_FLAG_CONTINUE : 0;
-	args.msg.destination = recv.destination;
-	args.msg.offset = recv.offset;
-	args.msg.n_bytes = recv.n_bytes;
-	args.msg.n_handles = recv.n_handles;
-	args.msg.n_fds = recv.n_fds;
-	if (copy_to_user(&uarg->msg, &args.msg, sizeof(args.msg))) {
-		bus1_recv_abort(&recv);
-		return -EFAULT;
-	}
-	return bus1_recv_commit(&recv);
 }
 
 /**
