@@ -7,6 +7,7 @@
 #include <linux/wait.h>
 #include <uapi/linux/bus1.h>
 #include "ioctl-internal.h"
+#include "message.h"
 #include "peer.h"
 #include "recv.h"
 #include "util/active.h"
@@ -40,6 +41,26 @@ static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
 	return r;
 }
 
+/*
+ * Give a slice back before a message is received. That it is done is told first: what
+ * cannot be told is not done, and a call that is restarted does not do it again.
+ */
+static int bus1_ioctl_recv_release(struct bus1_ioctl *ctx, u64 offset)
+{
+	struct bus1_cmd_recv __user *uarg = ctx->uarg;
+	int r;
+
+	if (offset == BUS1_OFFSET_INVALID)
+		return 0;
+	r = put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
+	if (r < 0)
+		return r;
+	r = bus1_message_release(ctx->peer, offset);
+	if (r < 0 && put_user(offset, &uarg->msg.offset))
+		r = -EFAULT;
+	return r;
+}
+
 /**
  * bus1_ioctl_recv() - BUS1_CMD_RECV
  * @ctx: the command
@@ -51,16 +72,24 @@ int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 {
 	struct bus1_cmd_recv __user *uarg = ctx->uarg;
 	struct bus1_cmd_recv args;
-	bool seed, install_fds;
+	bool seed, install_fds, release;
 	struct bus1_recv recv;
 	int r;
 
 	if (copy_from_user(&args, uarg, sizeof(args)))
 		return -EFAULT;
-	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS))
+	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS |
+			   BUS1_RECV_FLAG_RELEASE))
 		return -EINVAL;
 	seed = args.flags & BUS1_RECV_FLAG_SEED;
 	install_fds = args.flags & BUS1_RECV_FLAG_INSTALL_FDS;
+	release = args.flags & BUS1_RECV_FLAG_RELEASE;
+
+	if (release) {
+		r = bus1_ioctl_recv_release(ctx, args.msg.offset);
+		if (r < 0)
+			return r;
+	}
 
 	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
 				      install_fds)) == -EAGAIN) {
@@ -83,7 +112,12 @@ int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 	args.msg.n_fds = recv.n_fds;
 	if (copy_to_user(&uarg->msg, &args.msg, sizeof(args.msg))) {
 		bus1_recv_abort(&recv);
-		return -EFAULT;
+		r = -EFAULT;
+	} else {
+		r = bus1_recv_commit(&recv);
 	}
-	return bus1_recv_commit(&recv);
+	/* It says what was released, whatever was written over it */
+	if (r < 0 && release)
+		put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
+	return r;
 }

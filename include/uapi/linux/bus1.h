@@ -151,10 +151,12 @@ struct bus1_cmd_send {
  * @BUS1_RECV_FLAG_SEED: fetch the seed rather than the next message
  * @BUS1_RECV_FLAG_INSTALL_FDS: install the files of the message as descriptors
  *	of the calling process, close-on-exec
+ * @BUS1_RECV_FLAG_RELEASE: first give the slice at msg.offset back
  */
 enum bus1_recv_flags {
 	BUS1_RECV_FLAG_SEED		= 1ULL << 0,
 	BUS1_RECV_FLAG_INSTALL_FDS	= 1ULL << 1,
+	BUS1_RECV_FLAG_RELEASE		= 1ULL << 2,
 };
 
 /**
@@ -198,7 +200,9 @@ struct bus1_cmd_recv {
 	 * @msg.type: &enum bus1_msg_type
 	 * @msg.flags: &enum bus1_msg_flags
 	 * @msg.destination: the receiver's own ID of the node it was sent to
-	 * @msg.offset: offset of the slice, a multiple of 8
+	 * @msg.offset: offset of the slice, a multiple of 8. On entry, with
+	 *	%BUS1_RECV_FLAG_RELEASE, offset of the slice to give back, or
+	 *	%BUS1_OFFSET_INVALID; set to the latter when that is done
 	 * @msg.n_bytes: bytes of payload
 	 * @msg.n_handles: number of handles
 	 * @msg.n_fds: number of descriptors

@@ -140,6 +140,31 @@ static int recv_faulty(struct world *w, int i, __u64 flags)
 	return r;
 }
 
+/*
+ * As RECV, and the slice that p[@i] has is given back before. If that is done when
+ * the call fails, it is made again.
+ */
+static int recv_release_faulty(struct world *w, int i, __u64 flags)
+{
+	__u64 offset = w->recv[0].msg.offset;
+	struct bus1_cmd_recv recv;
+	int r;
+
+	bus1_recv_init(&recv, flags | BUS1_RECV_FLAG_RELEASE);
+	recv.msg.offset = offset;
+	w->n_objects = 0;
+	r = faulty_ioctl(w, i, BUS1_CMD_RECV, &recv);
+	if (r && recv.msg.offset == offset)
+		return r;
+	if (r && recv.msg.offset != BUS1_OFFSET_INVALID)
+		return -EPROTO;
+	if (r)
+		r = bus1_ioctl(w->p[i].fd, BUS1_CMD_RECV, &recv);
+	if (!r)
+		tell_message(w, i, &recv);
+	return r;
+}
+
 /* Without effect on those that are not in the table of p[@i]. */
 static int value_faulty(struct world *w, int i, unsigned long cmd, __u64 value)
 {
@@ -693,6 +718,21 @@ static int run_recv_seed_fds(struct world *w)
 {
 	return recv_faulty(w, 1, BUS1_RECV_FLAG_SEED |
 				 BUS1_RECV_FLAG_INSTALL_FDS);
+}
+
+static int run_recv_release(struct world *w)
+{
+	return recv_release_faulty(w, 1, 0);
+}
+
+static int run_recv_release_fds(struct world *w)
+{
+	return recv_release_faulty(w, 1, BUS1_RECV_FLAG_INSTALL_FDS);
+}
+
+static int run_recv_release_seed(struct world *w)
+{
+	return recv_release_faulty(w, 1, BUS1_RECV_FLAG_SEED);
 }
 
 static int run_poll(struct world *w)

@@ -625,8 +625,11 @@ TEST_F(bad, recv)
 
 	bus1_recv_init(&good, BUS1_RECV_FLAG_INSTALL_FDS);
 	const struct bad_field fields[] = {
-		BAD(struct bus1_cmd_recv, flags, 4, -EINVAL),
-		BAD(struct bus1_cmd_recv, flags, 7, -EINVAL),
+		BAD(struct bus1_cmd_recv, flags, 8, -EINVAL),
+		BAD(struct bus1_cmd_recv, flags, 15, -EINVAL),
+		/* no slice starts where the sentinel says */
+		BAD(struct bus1_cmd_recv, flags, 4, -ENXIO),
+		BAD(struct bus1_cmd_recv, flags, 7, -ENXIO),
 		BAD(struct bus1_cmd_recv, flags, ONES, -EINVAL),
 		BAD(struct bus1_cmd_recv, flags, SIGN, -EINVAL),
 		BAD(struct bus1_cmd_recv, max_offset, 0, -ERANGE),

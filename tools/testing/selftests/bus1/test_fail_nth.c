@@ -157,6 +157,16 @@ static const struct scenario recv_scenarios[] = {
 	{}
 };
 
+static const struct scenario recv_release_scenarios[] = {
+	CALL("behind others", 4, prepare_everything, run_recv_release,
+	     ERRORS(EFAULT)),
+	CALL("with files", 4, prepare_everything, run_recv_release_fds,
+	     ERRORS(EFAULT)),
+	CALL("a seed", 3, prepare_everything, run_recv_release_seed,
+	     ERRORS(EFAULT)),
+	{}
+};
+
 static const struct scenario poll_scenarios[] = {
 	CALL("poll", 4, prepare_everything, run_poll, ERRORS(ENOMEM, EFAULT)),
 	CALL("epoll", 3, prepare_epoll, run_epoll_add, ERRORS(ENOMEM, EFAULT)),
@@ -370,6 +380,7 @@ FAULT_VARIANT(slice_release, "SLICE_RELEASE");
 FAULT_VARIANT(send, "SEND");
 FAULT_VARIANT(multicast, "SEND to many");
 FAULT_VARIANT(recv, "RECV");
+FAULT_VARIANT(recv_release, "RECV that releases");
 FAULT_VARIANT(poll, "poll, epoll, fdinfo");
 FAULT_VARIANT(mmap, "mmap");
 
