@@ -28,11 +28,15 @@
 
 /* A message can name so many handles at least, whatever the limits are. */
 #define BUS1_IOCTL_HANDLES_MAX	((u32)BIT(20))
-/* Arrays of so many elements are read to the stack. */
-#define BUS1_IOCTL_INLINE	BUS1_SEND_INLINE
-
-/* A pointer that travelled in 64 bits; NULL if the kernel has fewer. */
-static int bus1_ioctl_ptr(u64 value, void __user **ptrp)
+/**
+ * bus1_ioctl_ptr() - make a pointer of what travelled in 64 bits
+ * @value: the address
+ * @ptrp: where to store the pointer
+ *
+ * Context: Any.
+ * Return: 0, or -EFAULT if a pointer has fewer bits.
+ */
+int bus1_ioctl_ptr(u64 value, void __user **ptrp)
 {
 	if (value != (unsigned long)value)
 		return -EFAULT;
@@ -57,8 +61,19 @@ static int bus1_ioctl_array(const void __user *ptr, size_t n, size_t size,
 	return 0;
 }
 
-/* Read @n IDs, into @few if they fit: one by one, which takes no check of sizes. */
-static int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp)
+/**
+ * bus1_ioctl_ids() - read an array of IDs, or of offsets
+ * @value: its address
+ * @n: number of elements
+ * @few: memory for %BUS1_IOCTL_INLINE of them: they are read one by one, which takes
+ *	no check of sizes
+ * @idsp: where to store the array, to be freed by bus1_ioctl_array_free() even if
+ *	this fails
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, -EFAULT, or -ENOMEM.
+ */
+int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp)
 {
 	const u64 __user *ids;
 	void __user *ptr;
@@ -103,7 +118,14 @@ static int bus1_ioctl_fds(u64 value, size_t n, int *few, void **fdsp)
 	return 0;
 }
 
-static void bus1_ioctl_array_free(void *array, const void *few)
+/**
+ * bus1_ioctl_array_free() - free an array that was read
+ * @array: the array
+ * @few: memory for a few elements, that was offered for it
+ *
+ * Context: Process context, may sleep.
+ */
+void bus1_ioctl_array_free(void *array, const void *few)
 {
 	if (array != few)
 		kvfree(array);
@@ -280,30 +302,6 @@ static int bus1_ioctl_slice_release(struct bus1_ioctl *ctx)
 	return bus1_message_release(ctx->peer, offset);
 }
 
-/**
- * struct bus1_ioctl_send - the arrays of a SEND
- * @dests: IDs of the destinations
- * @vecs: payload
- * @handles: IDs of the handles
- * @fds: descriptors
- * @n_bytes: bytes in @vecs
- * @few_dests: memory for a few
- * @few_vecs: memory for a few
- * @few_handles: memory for a few
- * @few_fds: memory for a few
- */
-struct bus1_ioctl_send {
-	void *dests;
-	void *vecs;
-	void *handles;
-	void *fds;
-	u64 n_bytes;
-	u64 few_dests[BUS1_IOCTL_INLINE];
-	struct iovec few_vecs[BUS1_IOCTL_INLINE];
-	u64 few_handles[BUS1_IOCTL_INLINE];
-	int few_fds[BUS1_IOCTL_INLINE];
-};
-
 #ifdef CONFIG_COMPAT
 /* Make native vectors of compat ones, in place: from the last to the first. */
 static void bus1_ioctl_vecs_from_compat(struct iovec *vecs, size_t n)
@@ -390,8 +388,16 @@ static int bus1_ioctl_vecs(const struct bus1_cmd_send *send,
 	return 0;
 }
 
-static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
-				struct bus1_ioctl_send *arrays)
+/**
+ * bus1_ioctl_send_read() - read the arrays of a SEND
+ * @send: its argument, checked
+ * @arrays: object to initialize; to be freed even if this fails
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, -EFAULT, -EMSGSIZE if the payload is too long, or -ENOMEM.
+ */
+int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
+			 struct bus1_ioctl_send *arrays)
 {
 	int r;
 
@@ -414,7 +420,13 @@ static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
 	return r;
 }
 
-static void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
+/**
+ * bus1_ioctl_send_free() - free the arrays of a SEND
+ * @arrays: the arrays
+ *
+ * Context: Process context, may sleep.
+ */
+void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
 {
 	bus1_ioctl_array_free(arrays->fds, arrays->few_fds);
 	bus1_ioctl_array_free(arrays->handles, arrays->few_handles);
@@ -422,7 +434,14 @@ static void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
 	bus1_ioctl_array_free(arrays->dests, arrays->few_dests);
 }
 
-static int bus1_ioctl_send_check(const struct bus1_cmd_send *send)
+/**
+ * bus1_ioctl_send_check() - check the argument of a SEND
+ * @send: the argument
+ *
+ * Context: Any.
+ * Return: 0, -EINVAL, or -EMSGSIZE.
+ */
+int bus1_ioctl_send_check(const struct bus1_cmd_send *send)
 {
 	u32 max_handles = bus1_user_limit(BUS1_RESOURCE_HANDLES);
 
@@ -461,9 +480,21 @@ static int bus1_ioctl_send_errors(const struct bus1_send *send, u64 value)
 	return 0;
 }
 
-static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
-				  const struct bus1_cmd_send *args,
-				  struct bus1_ioctl_send *arrays)
+/**
+ * bus1_ioctl_send_stage() - do all of a SEND that can fail
+ * @send: object to initialize; to be deinitialized even if this fails
+ * @peer: sender
+ * @args: the argument
+ * @arrays: the arrays of it
+ *
+ * To be followed by bus1_send_commit(). Until then nothing has happened.
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+int bus1_ioctl_send_stage(struct bus1_send *send, struct bus1_peer *peer,
+			  const struct bus1_cmd_send *args,
+			  const struct bus1_ioctl_send *arrays)
 {
 	struct bus1_send_params params = {
 		.dests = arrays->dests,
@@ -476,20 +507,30 @@ static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
 		.do_continue = args->flags & BUS1_SEND_FLAG_CONTINUE,
 		.is_seed = args->flags & BUS1_SEND_FLAG_SEED,
 	};
-	struct bus1_send send;
 	struct iov_iter iter;
 	int r;
 
-	r = bus1_send_prepare(&send, ctx->peer, &params);
+	r = bus1_send_prepare(send, peer, &params);
 	if (r >= 0)
-		r = bus1_ioctl_send_errors(&send, args->ptr_errors);
+		r = bus1_ioctl_send_errors(send, args->ptr_errors);
 	if (r >= 0)
-		r = bus1_send_verdict(&send);
+		r = bus1_send_verdict(send);
 	if (r >= 0) {
 		iov_iter_init(&iter, ITER_SOURCE, arrays->vecs, args->n_vecs,
 			      arrays->n_bytes);
-		r = bus1_send_copy(&send, &iter);
+		r = bus1_send_copy(send, &iter);
 	}
+	return r;
+}
+
+static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
+				  const struct bus1_cmd_send *args,
+				  struct bus1_ioctl_send *arrays)
+{
+	struct bus1_send send;
+	int r;
+
+	r = bus1_ioctl_send_stage(&send, ctx->peer, args, arrays);
 	if (r >= 0)
 		r = bus1_send_commit(&send);
 	bus1_send_deinit(&send);
@@ -581,6 +622,7 @@ static const struct bus1_ioctl_op bus1_ioctl_ops[] = {
 	BUS1_IOCTL_OP(BUS1_CMD_SLICE_RELEASE, bus1_ioctl_slice_release),
 	BUS1_IOCTL_OP(BUS1_CMD_SEND, bus1_ioctl_send),
 	BUS1_IOCTL_OP(BUS1_CMD_RECV, bus1_ioctl_recv),
+	BUS1_IOCTL_OP(BUS1_CMD_SEND_RECV, bus1_ioctl_send_recv),
 };
 
 /**
@@ -632,7 +674,7 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 	return r;
 }
 
-/* The ABI: what these say was settled in 2016. */
+/* The ABI: what these say is settled, most of it since 2016. */
 static_assert(sizeof(struct bus1_cmd_peer_reset) == 32);
 static_assert(offsetof(struct bus1_cmd_peer_reset, flags) == 0);
 static_assert(offsetof(struct bus1_cmd_peer_reset, peer_flags) == 8);
@@ -671,6 +713,24 @@ static_assert(offsetof(struct bus1_cmd_recv, msg.offset) == 40);
 static_assert(offsetof(struct bus1_cmd_recv, msg.n_bytes) == 48);
 static_assert(offsetof(struct bus1_cmd_recv, msg.n_handles) == 56);
 static_assert(offsetof(struct bus1_cmd_recv, msg.n_fds) == 64);
+static_assert(sizeof(struct bus1_msg) == 56);
+static_assert(offsetof(struct bus1_msg, type) == 0);
+static_assert(offsetof(struct bus1_msg, flags) == 8);
+static_assert(offsetof(struct bus1_msg, destination) == 16);
+static_assert(offsetof(struct bus1_msg, offset) == 24);
+static_assert(offsetof(struct bus1_msg, n_bytes) == 32);
+static_assert(offsetof(struct bus1_msg, n_handles) == 40);
+static_assert(offsetof(struct bus1_msg, n_fds) == 48);
+static_assert(sizeof(struct bus1_cmd_send_recv) == 144);
+static_assert(offsetof(struct bus1_cmd_send_recv, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_send_recv, ptr_slices) == 8);
+static_assert(offsetof(struct bus1_cmd_send_recv, n_slices) == 16);
+static_assert(offsetof(struct bus1_cmd_send_recv, ptr_messages) == 24);
+static_assert(offsetof(struct bus1_cmd_send_recv, n_messages) == 32);
+static_assert(offsetof(struct bus1_cmd_send_recv, n_received) == 40);
+static_assert(offsetof(struct bus1_cmd_send_recv, max_offset) == 48);
+static_assert(offsetof(struct bus1_cmd_send_recv, timeout) == 56);
+static_assert(offsetof(struct bus1_cmd_send_recv, send) == 64);
 static_assert(BUS1_CMD_PEER_DISCONNECT == 0xc0089600);
 static_assert(BUS1_CMD_PEER_QUERY == 0xc0209601);
 static_assert(BUS1_CMD_PEER_RESET == 0xc0209602);
@@ -680,3 +740,4 @@ static_assert(BUS1_CMD_NODES_DESTROY == 0xc0189620);
 static_assert(BUS1_CMD_SLICE_RELEASE == 0xc0089630);
 static_assert(BUS1_CMD_SEND == 0xc0509640);
 static_assert(BUS1_CMD_RECV == 0xc0489650);
+static_assert(BUS1_CMD_SEND_RECV == 0xc0909651);
