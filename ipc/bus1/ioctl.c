@@ -8,22 +8,19 @@
 #include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/nospec.h>
-#include <linux/poll.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
-#include <linux/wait.h>
 #include <uapi/linux/bus1.h>
 #include "compat.h"
 #include "destroy.h"
 #include "handle.h"
+#include "ioctl-internal.h"
 #include "ioctl.h"
 #include "main.h"
 #include "message.h"
 #include "peer.h"
 #include "quota.h"
-#include "recv.h"
 #include "send.h"
 #include "user.h"
 #include "util/active.h"
@@ -31,26 +28,15 @@
 
 /* A message can name so many handles at least, whatever the limits are. */
 #define BUS1_IOCTL_HANDLES_MAX	((u32)BIT(20))
-/* Arrays of so many elements are read to the stack. */
-#define BUS1_IOCTL_INLINE	BUS1_SEND_INLINE
-
 /**
- * struct bus1_ioctl - a command
- * @peer: peer it is issued on
- * @file: its file
- * @uarg: argument, in user space; read once, with its size as a constant, which
- *	spares a look at what the memory is that it is copied to
- * @refused: file of another peer that turned out to disconnect, or NULL
+ * bus1_ioctl_ptr() - make a pointer of what travelled in 64 bits
+ * @value: the address
+ * @ptrp: where to store the pointer
+ *
+ * Context: Any.
+ * Return: 0, or -EFAULT if a pointer has fewer bits.
  */
-struct bus1_ioctl {
-	struct bus1_peer *peer;
-	struct file *file;
-	void __user *uarg;
-	struct file *refused;
-};
-
-/* A pointer that travelled in 64 bits; NULL if the kernel has fewer. */
-static int bus1_ioctl_ptr(u64 value, void __user **ptrp)
+int bus1_ioctl_ptr(u64 value, void __user **ptrp)
 {
 	if (value != (unsigned long)value)
 		return -EFAULT;
@@ -75,8 +61,19 @@ static int bus1_ioctl_array(const void __user *ptr, size_t n, size_t size,
 	return 0;
 }
 
-/* Read @n IDs, into @few if they fit: one by one, which takes no check of sizes. */
-static int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp)
+/**
+ * bus1_ioctl_ids() - read an array of IDs, or of offsets
+ * @value: its address
+ * @n: number of elements
+ * @few: memory for %BUS1_IOCTL_INLINE of them: they are read one by one, which takes
+ *	no check of sizes
+ * @idsp: where to store the array, to be freed by bus1_ioctl_array_free() even if
+ *	this fails
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, -EFAULT, or -ENOMEM.
+ */
+int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp)
 {
 	const u64 __user *ids;
 	void __user *ptr;
@@ -121,7 +118,14 @@ static int bus1_ioctl_fds(u64 value, size_t n, int *few, void **fdsp)
 	return 0;
 }
 
-static void bus1_ioctl_array_free(void *array, const void *few)
+/**
+ * bus1_ioctl_array_free() - free an array that was read
+ * @array: the array
+ * @few: memory for a few elements, that was offered for it
+ *
+ * Context: Process context, may sleep.
+ */
+void bus1_ioctl_array_free(void *array, const void *few)
 {
 	if (array != few)
 		kvfree(array);
@@ -298,30 +302,6 @@ static int bus1_ioctl_slice_release(struct bus1_ioctl *ctx)
 	return bus1_message_release(ctx->peer, offset);
 }
 
-/**
- * struct bus1_ioctl_send - the arrays of a SEND
- * @dests: IDs of the destinations
- * @vecs: payload
- * @handles: IDs of the handles
- * @fds: descriptors
- * @n_bytes: bytes in @vecs
- * @few_dests: memory for a few
- * @few_vecs: memory for a few
- * @few_handles: memory for a few
- * @few_fds: memory for a few
- */
-struct bus1_ioctl_send {
-	void *dests;
-	void *vecs;
-	void *handles;
-	void *fds;
-	u64 n_bytes;
-	u64 few_dests[BUS1_IOCTL_INLINE];
-	struct iovec few_vecs[BUS1_IOCTL_INLINE];
-	u64 few_handles[BUS1_IOCTL_INLINE];
-	int few_fds[BUS1_IOCTL_INLINE];
-};
-
 #ifdef CONFIG_COMPAT
 /* Make native vectors of compat ones, in place: from the last to the first. */
 static void bus1_ioctl_vecs_from_compat(struct iovec *vecs, size_t n)
@@ -408,8 +388,16 @@ static int bus1_ioctl_vecs(const struct bus1_cmd_send *send,
 	return 0;
 }
 
-static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
-				struct bus1_ioctl_send *arrays)
+/**
+ * bus1_ioctl_send_read() - read the arrays of a SEND
+ * @send: its argument, checked
+ * @arrays: object to initialize; to be freed even if this fails
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, -EFAULT, -EMSGSIZE if the payload is too long, or -ENOMEM.
+ */
+int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
+			 struct bus1_ioctl_send *arrays)
 {
 	int r;
 
@@ -432,7 +420,13 @@ static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
 	return r;
 }
 
-static void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
+/**
+ * bus1_ioctl_send_free() - free the arrays of a SEND
+ * @arrays: the arrays
+ *
+ * Context: Process context, may sleep.
+ */
+void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
 {
 	bus1_ioctl_array_free(arrays->fds, arrays->few_fds);
 	bus1_ioctl_array_free(arrays->handles, arrays->few_handles);
@@ -440,7 +434,14 @@ static void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
 	bus1_ioctl_array_free(arrays->dests, arrays->few_dests);
 }
 
-static int bus1_ioctl_send_check(const struct bus1_cmd_send *send)
+/**
+ * bus1_ioctl_send_check() - check the argument of a SEND
+ * @send: the argument
+ *
+ * Context: Any.
+ * Return: 0, -EINVAL, or -EMSGSIZE.
+ */
+int bus1_ioctl_send_check(const struct bus1_cmd_send *send)
 {
 	u32 max_handles = bus1_user_limit(BUS1_RESOURCE_HANDLES);
 
@@ -479,9 +480,21 @@ static int bus1_ioctl_send_errors(const struct bus1_send *send, u64 value)
 	return 0;
 }
 
-static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
-				  const struct bus1_cmd_send *args,
-				  struct bus1_ioctl_send *arrays)
+/**
+ * bus1_ioctl_send_stage() - do all of a SEND that can fail
+ * @send: object to initialize; to be deinitialized even if this fails
+ * @peer: sender
+ * @args: the argument
+ * @arrays: the arrays of it
+ *
+ * To be followed by bus1_send_commit(). Until then nothing has happened.
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+int bus1_ioctl_send_stage(struct bus1_send *send, struct bus1_peer *peer,
+			  const struct bus1_cmd_send *args,
+			  const struct bus1_ioctl_send *arrays)
 {
 	struct bus1_send_params params = {
 		.dests = arrays->dests,
@@ -494,20 +507,30 @@ static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
 		.do_continue = args->flags & BUS1_SEND_FLAG_CONTINUE,
 		.is_seed = args->flags & BUS1_SEND_FLAG_SEED,
 	};
-	struct bus1_send send;
 	struct iov_iter iter;
 	int r;
 
-	r = bus1_send_prepare(&send, ctx->peer, &params);
+	r = bus1_send_prepare(send, peer, &params);
 	if (r >= 0)
-		r = bus1_ioctl_send_errors(&send, args->ptr_errors);
+		r = bus1_ioctl_send_errors(send, args->ptr_errors);
 	if (r >= 0)
-		r = bus1_send_verdict(&send);
+		r = bus1_send_verdict(send);
 	if (r >= 0) {
 		iov_iter_init(&iter, ITER_SOURCE, arrays->vecs, args->n_vecs,
 			      arrays->n_bytes);
-		r = bus1_send_copy(&send, &iter);
+		r = bus1_send_copy(send, &iter);
 	}
+	return r;
+}
+
+static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
+				  const struct bus1_cmd_send *args,
+				  struct bus1_ioctl_send *arrays)
+{
+	struct bus1_send send;
+	int r;
+
+	r = bus1_ioctl_send_stage(&send, ctx->peer, args, arrays);
 	if (r >= 0)
 		r = bus1_send_commit(&send);
 	bus1_send_deinit(&send);
@@ -578,76 +601,6 @@ static int bus1_ioctl_send(struct bus1_ioctl *ctx)
 	return bus1_ioctl_send_any(ctx, &args);
 }
 
-/* Wait until there is something to receive. */
-static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
-{
-	DEFINE_WAIT_FUNC(wait, woken_wake_function);
-	int r;
-
-	add_wait_queue_exclusive(&peer->waitq, &wait);
-	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
-	smp_mb();
-	for (;;) {
-		r = -ESHUTDOWN;
-		if (!bus1_active_is_active(&peer->active))
-			break;
-		r = 0;
-		if (bus1_peer_is_ready(peer))
-			break;
-		r = -ERESTARTSYS;
-		if (signal_pending(current))
-			break;
-		wait_woken(&wait, TASK_INTERRUPTIBLE, MAX_SCHEDULE_TIMEOUT);
-	}
-	remove_wait_queue(&peer->waitq, &wait);
-
-	/* The one that leaves may have been woken up in place of another */
-	if (r < 0)
-		bus1_peer_wake(peer);
-	return r;
-}
-
-static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
-{
-	struct bus1_cmd_recv __user *uarg = ctx->uarg;
-	struct bus1_cmd_recv args;
-	bool seed, install_fds;
-	struct bus1_recv recv;
-	int r;
-
-	if (copy_from_user(&args, uarg, sizeof(args)))
-		return -EFAULT;
-	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS))
-		return -EINVAL;
-	seed = args.flags & BUS1_RECV_FLAG_SEED;
-	install_fds = args.flags & BUS1_RECV_FLAG_INSTALL_FDS;
-
-	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
-				      install_fds)) == -EAGAIN) {
-		/* fcntl() may change it meanwhile: that is before or after this */
-		if (seed || data_race(ctx->file->f_flags) & O_NONBLOCK)
-			return -EAGAIN;
-		r = bus1_ioctl_recv_wait(ctx->peer);
-		if (r < 0)
-			return r;
-	}
-	if (r < 0)
-		return r;
-
-	args.msg.type = recv.type;
-	args.msg.flags = recv.more ? BUS1_MSG_FLAG_CONTINUE : 0;
-	args.msg.destination = recv.destination;
-	args.msg.offset = recv.offset;
-	args.msg.n_bytes = recv.n_bytes;
-	args.msg.n_handles = recv.n_handles;
-	args.msg.n_fds = recv.n_fds;
-	if (copy_to_user(&uarg->msg, &args.msg, sizeof(args.msg))) {
-		bus1_recv_abort(&recv);
-		return -EFAULT;
-	}
-	return bus1_recv_commit(&recv);
-}
-
 /**
  * struct bus1_ioctl_op - how to handle a command
  * @cmd: the command
@@ -669,6 +622,7 @@ static const struct bus1_ioctl_op bus1_ioctl_ops[] = {
 	BUS1_IOCTL_OP(BUS1_CMD_SLICE_RELEASE, bus1_ioctl_slice_release),
 	BUS1_IOCTL_OP(BUS1_CMD_SEND, bus1_ioctl_send),
 	BUS1_IOCTL_OP(BUS1_CMD_RECV, bus1_ioctl_recv),
+	BUS1_IOCTL_OP(BUS1_CMD_SEND_RECV, bus1_ioctl_send_recv),
 };
 
 /**
@@ -720,7 +674,7 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 	return r;
 }
 
-/* The ABI: what these say was settled in 2016. */
+/* The ABI: what these say is settled, most of it since 2016. */
 static_assert(sizeof(struct bus1_cmd_peer_reset) == 32);
 static_assert(offsetof(struct bus1_cmd_peer_reset, flags) == 0);
 static_assert(offsetof(struct bus1_cmd_peer_reset, peer_flags) == 8);
@@ -759,6 +713,24 @@ static_assert(offsetof(struct bus1_cmd_recv, msg.offset) == 40);
 static_assert(offsetof(struct bus1_cmd_recv, msg.n_bytes) == 48);
 static_assert(offsetof(struct bus1_cmd_recv, msg.n_handles) == 56);
 static_assert(offsetof(struct bus1_cmd_recv, msg.n_fds) == 64);
+static_assert(sizeof(struct bus1_msg) == 56);
+static_assert(offsetof(struct bus1_msg, type) == 0);
+static_assert(offsetof(struct bus1_msg, flags) == 8);
+static_assert(offsetof(struct bus1_msg, destination) == 16);
+static_assert(offsetof(struct bus1_msg, offset) == 24);
+static_assert(offsetof(struct bus1_msg, n_bytes) == 32);
+static_assert(offsetof(struct bus1_msg, n_handles) == 40);
+static_assert(offsetof(struct bus1_msg, n_fds) == 48);
+static_assert(sizeof(struct bus1_cmd_send_recv) == 144);
+static_assert(offsetof(struct bus1_cmd_send_recv, flags) == 0);
+static_assert(offsetof(struct bus1_cmd_send_recv, ptr_slices) == 8);
+static_assert(offsetof(struct bus1_cmd_send_recv, n_slices) == 16);
+static_assert(offsetof(struct bus1_cmd_send_recv, ptr_messages) == 24);
+static_assert(offsetof(struct bus1_cmd_send_recv, n_messages) == 32);
+static_assert(offsetof(struct bus1_cmd_send_recv, n_received) == 40);
+static_assert(offsetof(struct bus1_cmd_send_recv, max_offset) == 48);
+static_assert(offsetof(struct bus1_cmd_send_recv, timeout) == 56);
+static_assert(offsetof(struct bus1_cmd_send_recv, send) == 64);
 static_assert(BUS1_CMD_PEER_DISCONNECT == 0xc0089600);
 static_assert(BUS1_CMD_PEER_QUERY == 0xc0209601);
 static_assert(BUS1_CMD_PEER_RESET == 0xc0209602);
@@ -768,3 +740,4 @@ static_assert(BUS1_CMD_NODES_DESTROY == 0xc0189620);
 static_assert(BUS1_CMD_SLICE_RELEASE == 0xc0089630);
 static_assert(BUS1_CMD_SEND == 0xc0509640);
 static_assert(BUS1_CMD_RECV == 0xc0489650);
+static_assert(BUS1_CMD_SEND_RECV == 0xc0909651);

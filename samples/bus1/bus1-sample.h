@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -93,6 +94,40 @@ static inline struct bus1_cmd_recv peer_recv(struct peer *p)
 	if (ioctl(p->fd, BUS1_CMD_RECV, &cmd) < 0)
 		err(EXIT_FAILURE, "RECV");
 	return cmd;
+}
+
+/*
+ * Send @n_bytes and @n_handles to one destination, and wait for the next message, as
+ * peer_send() and peer_recv() do, in one system call.
+ */
+static inline struct bus1_cmd_recv peer_call(struct peer *p, uint64_t to,
+					     const void *data, size_t n_bytes,
+					     const uint64_t *handles,
+					     size_t n_handles)
+{
+	struct iovec vec = { (void *)data, n_bytes };
+	struct bus1_cmd_recv answer = { 0 };
+	struct bus1_msg msg;
+	struct bus1_cmd_send_recv cmd = {
+		.flags = BUS1_SEND_RECV_FLAG_SEND,
+		.ptr_messages = (uintptr_t)&msg,
+		.n_messages = 1,
+		.max_offset = PEER_POOL_SIZE,
+		.timeout = (uint64_t)-1,
+		.send = {
+			.ptr_destinations = (uintptr_t)&to,
+			.n_destinations = 1,
+			.ptr_vecs = (uintptr_t)&vec,
+			.n_vecs = 1,
+			.ptr_handles = (uintptr_t)handles,
+			.n_handles = n_handles,
+		},
+	};
+
+	if (ioctl(p->fd, BUS1_CMD_SEND_RECV, &cmd) < 0)
+		err(EXIT_FAILURE, "SEND_RECV");
+	memcpy(&answer.msg, &msg, sizeof(msg));
+	return answer;
 }
 
 /* The payload of a received message, in the pool. */

@@ -37,16 +37,20 @@ static const char *type_name(uint64_t type)
 	return type <= BUS1_MSG_NODE_RELEASE ? names[type] : "?";
 }
 
-/* Receive, and insist on what this program knows must come next. */
-static struct bus1_cmd_recv expect(struct peer *me, uint64_t type, uint64_t id)
+/* Insist on what this program knows must come next. */
+static struct bus1_cmd_recv check(struct bus1_cmd_recv m, uint64_t type,
+				  uint64_t id)
 {
-	struct bus1_cmd_recv m = peer_recv(me);
-
 	if (m.msg.type != type || m.msg.destination != id)
 		errx(EXIT_FAILURE, "expected %s for %#" PRIx64 ", got %s for %#" PRIx64,
 		     type_name(type), id, type_name(m.msg.type),
 		     (uint64_t)m.msg.destination);
 	return m;
+}
+
+static struct bus1_cmd_recv expect(struct peer *me, uint64_t type, uint64_t id)
+{
+	return check(peer_recv(me), type, id);
 }
 
 static void run_server(struct peer *me)
@@ -74,9 +78,9 @@ static void run_client(struct peer *me, uint64_t server)
 
 	say("client", "sends \"hello\", and with it a handle to its own new node %#x",
 	    CLIENT_NODE);
-	peer_send(me, &server, 1, "hello", 5, &answer_to, 1);
-
-	m = expect(me, BUS1_MSG_DATA, CLIENT_NODE);
+	/* One system call sends it, and waits for what comes first. */
+	m = check(peer_call(me, server, "hello", 5, &answer_to, 1),
+		  BUS1_MSG_DATA, CLIENT_NODE);
 	say("client", "message to node %#x: \"%.*s\"", CLIENT_NODE,
 	    (int)m.msg.n_bytes, peer_data(me, &m));
 	peer_slice_release(me, m.msg.offset);

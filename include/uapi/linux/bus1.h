@@ -151,10 +151,12 @@ struct bus1_cmd_send {
  * @BUS1_RECV_FLAG_SEED: fetch the seed rather than the next message
  * @BUS1_RECV_FLAG_INSTALL_FDS: install the files of the message as descriptors
  *	of the calling process, close-on-exec
+ * @BUS1_RECV_FLAG_RELEASE: first give the slice at msg.offset back
  */
 enum bus1_recv_flags {
 	BUS1_RECV_FLAG_SEED		= 1ULL << 0,
 	BUS1_RECV_FLAG_INSTALL_FDS	= 1ULL << 1,
+	BUS1_RECV_FLAG_RELEASE		= 1ULL << 2,
 };
 
 /**
@@ -198,7 +200,9 @@ struct bus1_cmd_recv {
 	 * @msg.type: &enum bus1_msg_type
 	 * @msg.flags: &enum bus1_msg_flags
 	 * @msg.destination: the receiver's own ID of the node it was sent to
-	 * @msg.offset: offset of the slice, a multiple of 8
+	 * @msg.offset: offset of the slice, a multiple of 8. On entry, with
+	 *	%BUS1_RECV_FLAG_RELEASE, offset of the slice to give back, or
+	 *	%BUS1_OFFSET_INVALID; set to the latter when that is done
 	 * @msg.n_bytes: bytes of payload
 	 * @msg.n_handles: number of handles
 	 * @msg.n_fds: number of descriptors
@@ -212,6 +216,66 @@ struct bus1_cmd_recv {
 		__u64 n_handles;
 		__u64 n_fds;
 	} __attribute__((__aligned__(8))) msg;
+} __attribute__((__aligned__(8)));
+
+/**
+ * struct bus1_msg - a message received with BUS1_CMD_SEND_RECV
+ * @type: &enum bus1_msg_type
+ * @flags: &enum bus1_msg_flags
+ * @destination: the receiver's own ID of the node it was sent to
+ * @offset: offset of the slice, a multiple of 8
+ * @n_bytes: bytes of payload
+ * @n_handles: number of handles
+ * @n_fds: number of descriptors
+ *
+ * The same as msg of &struct bus1_cmd_recv.
+ */
+struct bus1_msg {
+	__u64 type;
+	__u64 flags;
+	__u64 destination;
+	__u64 offset;
+	__u64 n_bytes;
+	__u64 n_handles;
+	__u64 n_fds;
+} __attribute__((__aligned__(8)));
+
+/**
+ * enum bus1_send_recv_flags - flags of BUS1_CMD_SEND_RECV
+ * @BUS1_SEND_RECV_FLAG_SEND: send a message; cleared when that is done
+ * @BUS1_SEND_RECV_FLAG_INSTALL_FDS: as %BUS1_RECV_FLAG_INSTALL_FDS
+ */
+enum bus1_send_recv_flags {
+	BUS1_SEND_RECV_FLAG_SEND	= 1ULL << 0,
+	BUS1_SEND_RECV_FLAG_INSTALL_FDS	= 1ULL << 1,
+};
+
+/**
+ * struct bus1_cmd_send_recv - BUS1_CMD_SEND_RECV
+ * @flags: &enum bus1_send_recv_flags; on return, without what is done
+ * @ptr_slices: address of an array of __u64, the offsets of slices to give back
+ * @n_slices: number of slices; on return, of those that are left
+ * @ptr_messages: address of an array of &struct bus1_msg, filled in on return
+ * @n_messages: the most messages to receive; 0 receives none, and does not wait
+ * @n_received: number of messages that were received, filled in on return
+ * @max_offset: slices of messages must end at or below this offset
+ * @timeout: when to stop waiting for the first message, in nanoseconds of
+ *	CLOCK_MONOTONIC; 0 does not wait, (__u64)-1 waits without a limit
+ * @send: what to send, with %BUS1_SEND_RECV_FLAG_SEND; ignored without
+ *
+ * After an error, the structure says what is left to do: the same call can be made
+ * again with it.
+ */
+struct bus1_cmd_send_recv {
+	__u64 flags;
+	__u64 ptr_slices;
+	__u64 n_slices;
+	__u64 ptr_messages;
+	__u64 n_messages;
+	__u64 n_received;
+	__u64 max_offset;
+	__u64 timeout;
+	struct bus1_cmd_send send;
 } __attribute__((__aligned__(8)));
 
 /* Leave the bus for good. The argument is 0, by value. */
@@ -241,5 +305,8 @@ struct bus1_cmd_recv {
 /* Receive the next message. */
 #define BUS1_CMD_RECV			_IOWR(BUS1_IOCTL_MAGIC, 0x50,	\
 						struct bus1_cmd_recv)
+/* Give slices back, send a message, and receive messages, in one call. */
+#define BUS1_CMD_SEND_RECV		_IOWR(BUS1_IOCTL_MAGIC, 0x51,	\
+						struct bus1_cmd_send_recv)
 
 #endif /* _UAPI_LINUX_BUS1_H */

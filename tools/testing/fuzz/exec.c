@@ -120,6 +120,7 @@ bool errno_is_known(unsigned int op, int error)
 		[OP_SLICE] = errnos_BUS1_CMD_SLICE_RELEASE,
 		[OP_SEND] = errnos_BUS1_CMD_SEND,
 		[OP_RECV] = errnos_BUS1_CMD_RECV,
+		[OP_CALL] = errnos_BUS1_CMD_SEND_RECV,
 		[OP_MMAP] = errnos_mmap,
 	};
 
@@ -373,6 +374,15 @@ static uint64_t resolve_flags(uint16_t sym)
 	return edge_or(T_FLAGS, sym, sym & 3);
 }
 
+static uint64_t resolve_slice(const struct peer_state *s, uint16_t sym)
+{
+	unsigned int n = s->n_slices;
+
+	if (sym >= EDGE)
+		return sym_edge(T_SLICE, sym);
+	return n && n <= MAX_SLICES ? s->slices[sym % n].offset : 8;
+}
+
 /* Calls */
 
 static int call_open(struct thread *t, struct call *c)
@@ -564,15 +574,9 @@ static int call_slice(struct thread *t, struct call *c, struct slot *slot, int f
 {
 	struct peer_state *s = slot->state;
 	unsigned int mem = mem_kind(c->fixed[SLICE_MEM]);
-	uint64_t offset;
-	unsigned int n = s->n_slices;
+	uint64_t offset = resolve_slice(s, c->fixed[SLICE_OFFSET]);
 	int r;
 
-	if (c->fixed[SLICE_OFFSET] >= EDGE)
-		offset = sym_edge(T_SLICE, c->fixed[SLICE_OFFSET]);
-	else
-		offset = n && n <= MAX_SLICES ?
-			s->slices[c->fixed[SLICE_OFFSET] % n].offset : 8;
 	r = do_ioctl(c, fd, BUS1_CMD_SLICE_RELEASE,
 		     place(t, mem, &offset, sizeof(offset)));
 	if (is_plain(mem))
@@ -676,7 +680,15 @@ static void check_send_errors(const struct call *c, uint64_t flags, uint64_t at,
 	}
 }
 
-static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd)
+/* The argument of SEND, in whose arrays are what the call says. */
+struct send_args {
+	struct bus1_cmd_send arg;
+	unsigned int n_dests;
+	unsigned int errors;		/* memory of these */
+};
+
+static void make_send(struct thread *t, struct call *c, struct slot *slot,
+		      struct send_args *args)
 {
 	static _Thread_local union {
 		uint64_t ids[MAX_LIST * 1100];
@@ -686,12 +698,11 @@ static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd
 		uint8_t bytes[MAX_LIST * 1100 * 4];
 	} u;
 	unsigned int rep = edge_or(T_REP, c->fixed[SEND_REP], 1);
-	unsigned int mem = mem_kind(c->fixed[SEND_MEM]), errors, i, k, n, n_dests;
 	struct process *p = t->process;
 	struct bus1_cmd_send arg;
+	unsigned int i, k, n;
 	struct iovec vec;
 	uint16_t *list;
-	int r;
 
 	arg.flags = resolve_flags(c->fixed[SEND_FLAGS]);
 
@@ -702,7 +713,7 @@ static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd
 	}
 	arg.n_destinations = edge_or(T_COUNT, c->fixed[SEND_ND], n);
 	arg.ptr_destinations = place(t, mem_kind(c->fixed[SEND_DMEM]), u.ids, 8 * n);
-	n_dests = n;
+	args->n_dests = n;
 
 	list = call_list(c, SEND_VECS);
 	for (k = 0, n = 0; k < rep; ++k) {
@@ -743,21 +754,37 @@ static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd
 	arg.ptr_fds = place(t, mem_kind(c->fixed[SEND_FMEM]), u.fds, 4 * n);
 
 	arg.ptr_errors = 0;
-	errors = MEM_NULL;
+	args->errors = MEM_NULL;
 	if (c->fixed[SEND_ERRORS] >= EDGE) {
-		errors = sym_edge(T_ERRORS, c->fixed[SEND_ERRORS]);
-		n = n_dests * 4;
+		args->errors = sym_edge(T_ERRORS, c->fixed[SEND_ERRORS]);
+		n = args->n_dests * 4;
 		memset(u.bytes, SENTINEL, n);
-		arg.ptr_errors = place(t, errors, u.bytes, n);
+		arg.ptr_errors = place(t, args->errors, u.bytes, n);
 	}
+	args->arg = arg;
+}
 
-	r = do_ioctl(c, fd, BUS1_CMD_SEND, place(t, mem, &arg, sizeof(arg)));
+/* Two at the end of the same memory are one. */
+static bool same_end(unsigned int a, unsigned int b)
+{
+	return (a == MEM_FIT || a == MEM_CUT) && (b == MEM_FIT || b == MEM_CUT);
+}
+
+static int call_send(struct thread *t, struct call *c, struct slot *slot, int fd)
+{
+	unsigned int mem = mem_kind(c->fixed[SEND_MEM]);
+	struct send_args send;
+	int r;
+
+	make_send(t, c, slot, &send);
+	r = do_ioctl(c, fd, BUS1_CMD_SEND,
+		     place(t, mem, &send.arg, sizeof(send.arg)));
 	if (!is_plain(mem) && !r)
 		slot->state->vague = true;
-	else if (is_plain(errors) && arg.n_destinations == n_dests &&
-		 /* Two at the end of the same memory are one. */
-		 (errors != MEM_FIT || (mem != MEM_FIT && mem != MEM_CUT)))
-		check_send_errors(c, arg.flags, arg.ptr_errors, n_dests, r);
+	else if (is_plain(send.errors) && send.arg.n_destinations == send.n_dests &&
+		 !same_end(mem, send.errors))
+		check_send_errors(c, send.arg.flags, send.arg.ptr_errors,
+				  send.n_dests, r);
 	return r;
 }
 
@@ -899,6 +926,29 @@ static void check_recv(struct thread *t, struct slot *slot, int fd, uint64_t max
 	check_slice_content(p, slot, fd, arg, end);
 }
 
+/* Whether the slice was given back is told, also by a call that fails. */
+static void check_recv_release(struct process *p, struct peer_state *s,
+			       uint64_t offset, uint64_t at, int r)
+{
+	struct bus1_cmd_recv arg;
+
+	if (offset == BUS1_OFFSET_INVALID)
+		return;
+	if (!r) {
+		state_check_slice(p, s, offset, 0);
+	} else if (!safe_copy(&arg, (void *)at, sizeof(arg))) {
+		finding("recv: no result");
+	} else if (arg.msg.offset == BUS1_OFFSET_INVALID) {
+		state_check_slice(p, s, offset, 0);
+	} else if (arg.msg.offset != offset) {
+		finding("recv: errno %d, %#llx was to be released, is %#llx now", r,
+			(unsigned long long)offset,
+			(unsigned long long)arg.msg.offset);
+	} else if (r == ENXIO) {
+		state_check_slice(p, s, offset, r);
+	}
+}
+
 static int call_recv(struct thread *t, struct call *c, struct slot *slot, int fd)
 {
 	struct process *p = t->process;
@@ -914,12 +964,16 @@ static int call_recv(struct thread *t, struct call *c, struct slot *slot, int fd
 		return r;
 
 	memset(&arg, SENTINEL, sizeof(arg));
-	arg.flags = resolve_flags(c->fixed[RECV_FLAGS]);
+	arg.flags = edge_or(T_RFLAGS, c->fixed[RECV_FLAGS], c->fixed[RECV_FLAGS] & 7);
 	arg.max_offset = edge_or(T_MAX, c->fixed[RECV_MAX], -1);
+	if (arg.flags & BUS1_RECV_FLAG_RELEASE)
+		arg.msg.offset = resolve_slice(slot->state, c->fixed[RECV_SLICE]);
 	seed = arg.flags & BUS1_RECV_FLAG_SEED;
 	max = arg.max_offset;
 	at = place(t, mem, &arg, sizeof(arg));
 	r = do_ioctl(c, fd, BUS1_CMD_RECV, at);
+	if (arg.flags & BUS1_RECV_FLAG_RELEASE && is_plain(mem))
+		check_recv_release(p, slot->state, arg.msg.offset, at, r);
 	if (r == EAGAIN && !seed && !p->threaded && !slot->state->vague &&
 	    is_plain(mem) && !c->fail && poll(&poll_fd, 1, 0) == 1 &&
 	    poll_fd.revents & POLLIN)
@@ -939,6 +993,164 @@ static int call_recv(struct thread *t, struct call *c, struct slot *slot, int fd
 		check_recv(t, slot, fd, max, &arg, seed);
 	}
 	return 0;
+}
+
+/* SEND_RECV */
+
+struct call_args {
+	struct send_args send;
+	struct bus1_cmd_send_recv arg;
+	uint64_t slices[MAX_LIST];
+	unsigned int n_slices;
+	unsigned int mem, slices_mem, messages_mem;
+};
+
+static uint64_t resolve_time(struct process *p, uint16_t sym)
+{
+	uint64_t time = edge_or(T_TIME, sym, 0);
+	struct timespec now;
+
+	/* Nobody would end the wait. */
+	if (p->may_block && !p->threaded && time > 50000)
+		time = 50000;
+	if (sym < EDGE || time == 1 || time > 2000000)
+		return time;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec + time;
+}
+
+static void make_call(struct thread *t, struct call *c, struct slot *slot,
+		      struct call_args *args)
+{
+	static _Thread_local struct bus1_msg messages[1024];
+	struct bus1_cmd_send_recv *arg = &args->arg;
+	uint16_t *list = call_list(c, CALL_SLICES);
+	uint64_t room = edge_or(T_ROOM, c->fixed[CALL_ROOM], c->fixed[CALL_ROOM] & 15);
+
+	make_send(t, c, slot, &args->send);
+	args->mem = mem_kind(c->fixed[SEND_MEM]);
+	args->slices_mem = mem_kind(c->fixed[CALL_SMEM]);
+	args->messages_mem = mem_kind(c->fixed[CALL_MMEM]);
+	for (args->n_slices = 0; args->n_slices < c->n[CALL_SLICES]; ++args->n_slices)
+		args->slices[args->n_slices] = resolve_slice(slot->state,
+							     list[args->n_slices]);
+	memset(messages, SENTINEL, sizeof(messages));
+	memset(arg, SENTINEL, sizeof(*arg));
+	arg->flags = resolve_flags(c->fixed[CALL_FLAGS]);
+	arg->ptr_slices = place(t, args->slices_mem, args->slices,
+				args->n_slices * sizeof(*args->slices));
+	arg->n_slices = edge_or(T_COUNT, c->fixed[CALL_NS], args->n_slices);
+	arg->ptr_messages = place(t, args->messages_mem, messages,
+				  (room < 1024 ? room : 1024) * sizeof(*messages));
+	arg->n_messages = room;
+	arg->max_offset = edge_or(T_MAX, c->fixed[CALL_MAX], -1);
+	arg->timeout = resolve_time(t->process, c->fixed[CALL_TIME]);
+	arg->send = args->send.arg;
+}
+
+/* The slices that are said to be given back are, and no others. */
+static void check_call_slices(struct process *p, struct peer_state *s,
+			      const struct call_args *args, uint64_t left, int r)
+{
+	uint64_t i;
+
+	if (left > args->arg.n_slices || (!r && left)) {
+		finding("call: errno %d, %llu of %llu slices are left", r,
+			(unsigned long long)left,
+			(unsigned long long)args->arg.n_slices);
+		return;
+	}
+	if (args->arg.n_slices > args->n_slices || !is_plain(args->slices_mem) ||
+	    args->slices_mem == MEM_FIT) {
+		if (left != args->arg.n_slices)
+			s->vague = true;
+		return;
+	}
+	for (i = args->arg.n_slices; i > left; --i)
+		state_check_slice(p, s, args->slices[i - 1], 0);
+	if (r == ENXIO && left && !(args->arg.flags & BUS1_SEND_RECV_FLAG_SEND))
+		state_check_slice(p, s, args->slices[left - 1], ENXIO);
+}
+
+static void check_call_messages(struct thread *t, struct slot *slot, int fd,
+				const struct call_args *args, uint64_t n)
+{
+	const struct bus1_msg *from = (void *)(uintptr_t)args->arg.ptr_messages;
+	struct bus1_cmd_recv recv;
+	uint64_t i;
+
+	for (i = 0; i < n; ++i) {
+		if (!safe_copy(&recv.msg, &from[i], sizeof(recv.msg))) {
+			finding("call: message %llu cannot have been written",
+				(unsigned long long)i);
+			return;
+		}
+		check_recv(t, slot, fd, args->arg.max_offset, &recv, false);
+	}
+	shared->received[t->process->index] += n;
+}
+
+/* What the argument says of how far it came. */
+static void check_call(struct thread *t, struct call *c, struct slot *slot, int fd,
+		       const struct call_args *args, uint64_t at, int r)
+{
+	const struct bus1_cmd_send_recv *old = &args->arg;
+	uint64_t send = old->flags & BUS1_SEND_RECV_FLAG_SEND;
+	struct bus1_cmd_send_recv arg;
+	unsigned int mem;
+
+	if (!safe_copy(&arg, (void *)at, sizeof(arg))) {
+		finding("call: no result");
+		return;
+	}
+	if ((arg.flags | send) != old->flags ||
+	    (!r && arg.flags & BUS1_SEND_RECV_FLAG_SEND))
+		finding("call: errno %d, flags %#llx were %#llx", r,
+			(unsigned long long)arg.flags,
+			(unsigned long long)old->flags);
+	check_call_slices(t->process, slot->state, args, arg.n_slices, r);
+
+	send &= ~arg.flags;
+	shared->sent[t->process->index] += !!send;
+	mem = args->send.errors;
+	if (old->flags & BUS1_SEND_RECV_FLAG_SEND && is_plain(mem) &&
+	    old->send.n_destinations == args->send.n_dests &&
+	    !same_end(mem, args->mem) && !same_end(mem, args->messages_mem) &&
+	    !same_end(mem, args->slices_mem))
+		check_send_errors(c, old->send.flags, old->send.ptr_errors,
+				  args->send.n_dests, send ? 0 : r);
+
+	if (r) {
+		if (arg.n_received && arg.n_received != old->n_received)
+			finding("call: errno %d, but %llu messages", r,
+				(unsigned long long)arg.n_received);
+		return;
+	}
+	if (arg.n_received > old->n_messages ||
+	    (old->n_messages && !arg.n_received))
+		finding("call: %llu messages of %llu",
+			(unsigned long long)arg.n_received,
+			(unsigned long long)old->n_messages);
+	else
+		check_call_messages(t, slot, fd, args, arg.n_received);
+}
+
+static int call_call(struct thread *t, struct call *c, struct slot *slot, int fd)
+{
+	struct call_args args;
+	uint64_t at;
+	int r;
+
+	make_call(t, c, slot, &args);
+	at = place(t, args.mem, &args.arg, sizeof(args.arg));
+	r = do_ioctl(c, fd, BUS1_CMD_SEND_RECV, at);
+	if (is_plain(args.mem) && !same_end(args.mem, args.messages_mem) &&
+	    !same_end(args.mem, args.send.errors))
+		check_call(t, c, slot, fd, &args, at, r);
+	else
+		/* It may have done something, whatever it says */
+		slot->state->vague = true;
+	return r;
 }
 
 static int call_mmap(struct call *c, struct slot *slot, int fd)
@@ -1296,6 +1508,8 @@ static int dispatch(struct thread *t, struct call *c)
 		return call_send(t, c, slot, fd);
 	case OP_RECV:
 		return call_recv(t, c, slot, fd);
+	case OP_CALL:
+		return call_call(t, c, slot, fd);
 	case OP_MMAP:
 		return call_mmap(c, slot, fd);
 	case OP_MUNMAP:
@@ -1350,7 +1564,8 @@ static void run_call(struct thread *t, struct call *c)
 	n = c->fail && t->fail_fd >= 0 && c->op != OP_FORK && c->op != OP_RLIMIT &&
 		/* Where failing page faults of user space end programs. */
 		!(p->is_um && c->op >= OP_MMAP) &&
-		!(c->op == OP_RECV && (p->may_block || p->threaded));
+		!((c->op == OP_RECV || c->op == OP_CALL) &&
+		  (p->may_block || p->threaded));
 	if (n) {
 		/* A signal whose frame cannot be written would end the process. */
 		sigfillset(&all);

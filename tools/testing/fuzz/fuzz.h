@@ -28,9 +28,9 @@
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof(*(a)))
 
 #define MAX_CALLS	32	/* of a program */
-#define MAX_FIXED	14	/* arguments of a call that are no list */
+#define MAX_FIXED	20	/* arguments of a call that are no list */
 #define MAX_LIST	24	/* elements of all lists of a call */
-#define N_LISTS		4
+#define N_LISTS		5
 #define N_PEERS		6	/* slots for peers */
 #define N_THREADS	3	/* that a program can have */
 #define MAX_PROCS	16
@@ -51,6 +51,7 @@ enum {
 	OP_SLICE,
 	OP_SEND,
 	OP_RECV,
+	OP_CALL,
 	OP_MMAP,
 	OP_MUNMAP,
 	OP_MREMAP,
@@ -85,7 +86,13 @@ enum {
 	SEND_HMEM, SEND_FMEM, SEND_ERRORS, SEND_REP, SEND_MEM,
 };
 enum { SEND_DESTS, SEND_VECS, SEND_HANDLES, SEND_FDS };
-enum { RECV_FLAGS = 1, RECV_MAX, RECV_MEM };
+enum { RECV_FLAGS = 1, RECV_MAX, RECV_MEM, RECV_SLICE };
+/* SEND_RECV: what SEND has comes first, at the same places */
+enum {
+	CALL_FLAGS = SEND_MEM + 1, CALL_NS, CALL_SMEM, CALL_ROOM, CALL_MMEM,
+	CALL_MAX, CALL_TIME,
+};
+enum { CALL_SLICES = SEND_FDS + 1 };
 enum { MMAP_LEN = 1, MMAP_PROT, MMAP_KIND };
 
 /* Types of arguments */
@@ -96,6 +103,7 @@ enum {
 	T_TO,
 	T_SLICE,
 	T_FLAGS,
+	T_RFLAGS,
 	T_OFLAGS,
 	T_UID,
 	T_WORD,
@@ -105,6 +113,8 @@ enum {
 	T_MEM,
 	T_ERRORS,
 	T_MAX,
+	T_ROOM,
+	T_TIME,
 	T_VEC,
 	T_FILE,
 	T_LEN,

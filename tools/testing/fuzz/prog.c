@@ -39,8 +39,18 @@ const struct opdef ops[OP_N] = {
 		{ { "to", T_ID }, { "vecs", T_VEC }, { "handles", T_ID },
 		  { "files", T_FILE } } },
 	[OP_RECV] = { "recv", 120, {
-		{ "", T_PEER }, { "flags", T_FLAGS }, { "max", T_MAX },
-		{ "mem", T_MEM } } },
+		{ "", T_PEER }, { "flags", T_RFLAGS }, { "max", T_MAX },
+		{ "mem", T_MEM }, { "slice", T_SLICE } } },
+	[OP_CALL] = { "call", 120, {
+		{ "", T_PEER }, { "sflags", T_FLAGS }, { "nd", T_COUNT },
+		{ "nv", T_COUNT }, { "nh", T_COUNT }, { "nf", T_COUNT },
+		{ "dmem", T_MEM }, { "vmem", T_MEM }, { "hmem", T_MEM },
+		{ "fmem", T_MEM }, { "errors", T_ERRORS }, { "rep", T_REP },
+		{ "mem", T_MEM }, { "flags", T_FLAGS }, { "ns", T_COUNT },
+		{ "smem", T_MEM }, { "room", T_ROOM }, { "mmem", T_MEM },
+		{ "max", T_MAX }, { "time", T_TIME } },
+		{ { "to", T_ID }, { "vecs", T_VEC }, { "handles", T_ID },
+		  { "files", T_FILE }, { "slices", T_SLICE } } },
 	[OP_MMAP] = { "mmap", 6, {
 		{ "", T_PEER }, { "len", T_LEN }, { "prot", T_HOW },
 		{ "kind", T_HOW } } },
@@ -75,7 +85,11 @@ uint16_t *call_list(struct call *c, unsigned int list)
 
 unsigned int call_list_total(const struct call *c)
 {
-	return c->n[0] + c->n[1] + c->n[2] + c->n[3];
+	unsigned int i, total = 0;
+
+	for (i = 0; i < N_LISTS; ++i)
+		total += c->n[i];
+	return total;
 }
 
 bool prog_is_threaded(const struct prog *p)
@@ -133,6 +147,10 @@ static unsigned int make_sym(unsigned int type, struct rng *r)
 		if (one_in(r, 30))
 			return EDGE + rnd(r, edges);
 		return one_in(r, 2) ? 0 : rnd(r, 4);
+	case T_RFLAGS:
+		if (one_in(r, 30))
+			return EDGE + rnd(r, edges);
+		return one_in(r, 2) ? 0 : rnd(r, 8);
 	case T_UID:
 		return one_in(r, 4) ? rnd(r, 4) : 0;
 	case T_OFLAGS:
@@ -154,6 +172,10 @@ static unsigned int make_sym(unsigned int type, struct rng *r)
 		return one_in(r, 30) ? EDGE + rnd(r, edges) : 0;
 	case T_MAX:
 		return one_in(r, 12) ? EDGE + rnd(r, edges) : 0;
+	case T_ROOM:
+		return one_in(r, 30) ? EDGE + rnd(r, edges) : small(r, 6);
+	case T_TIME:
+		return one_in(r, 2) ? EDGE + rnd(r, edges) : 0;
 	case T_VEC:
 		return make_vec(r);
 	case T_FILE:
@@ -182,6 +204,8 @@ static unsigned int list_length(struct rng *r, unsigned int op, unsigned int i)
 		return small(r, 4);
 	case SEND_HANDLES:
 		return one_in(r, 2) ? small(r, 5) : 0;
+	case CALL_SLICES:
+		return one_in(r, 2) ? 1 + small(r, 3) : 0;
 	default:
 		return one_in(r, 6) ? 1 + small(r, 3) : 0;
 	}

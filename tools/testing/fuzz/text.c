@@ -16,6 +16,8 @@
  *	h3	the fourth handle that the peer got, counting from the last again
  *		if there are fewer; x3 that of another peer; n3 a node of its own
  *	s3	the fourth slice
+ *	call	is SEND_RECV: the arguments of send, and slices=s0,s1 to give back,
+ *		room=3 for messages, time=max to wait without a limit
  *	64	as a vector: 64 bytes; cut.64: the end of them cannot be read
  */
 #include <limits.h>
@@ -88,6 +90,10 @@ static const struct edge flags_edges[] = {
 	{ "all", -1ULL },
 };
 
+static const struct edge rflags_edges[] = {
+	{ "8", 8 }, { "2^32", 1ULL << 32 }, { "2^63", 1ULL << 63 }, { "all", -1ULL },
+};
+
 static const struct edge oflags_edges[] = {
 	{ "block", 0 }, { "rdonly", 1 }, { "wronly", 2 }, { "path", 3 },
 };
@@ -135,6 +141,18 @@ static const struct edge max_edges[] = {
 	{ "2^20", 1 << 20 }, { "2^32", 1ULL << 32 }, { "2^63", 1ULL << 63 },
 };
 
+static const struct edge room_edges[] = {
+	{ "64", 64 }, { "1024", 1024 }, { "1025", 1025 }, { "2^32", 1ULL << 32 },
+	{ "2^63", 1ULL << 63 }, { "max", -1ULL },
+};
+
+/* Up to "later", from now on in nanoseconds; then as they are */
+static const struct edge time_edges[] = {
+	{ "now", 0 }, { "soon", 50000 }, { "later", 2000000 }, { "1", 1 },
+	{ "2^63-1", (1ULL << 63) - 1 }, { "2^63", 1ULL << 63 }, { "max-1", -2ULL },
+	{ "max", -1ULL },
+};
+
 static const struct edge file_edges[] = {
 	{ "peer", 4 }, { "socket", 5 }, { "uring", 6 }, { "-1", 7 }, { "closed", 8 },
 	{ "min", 9 }, { "peer1", 10 }, { "inet", 11 },
@@ -168,6 +186,7 @@ static const struct symtype types[T_N] = {
 	[T_TO] = { { { "p", 0, 64 } }, EDGES(to_edges) },
 	[T_SLICE] = { { { "s", 0, 64 } }, EDGES(slice_edges) },
 	[T_FLAGS] = { { { "", 0, 4 } }, EDGES(flags_edges) },
+	[T_RFLAGS] = { { { "", 0, 8 } }, EDGES(rflags_edges) },
 	[T_OFLAGS] = { { { "", 0, 1 } }, EDGES(oflags_edges) },
 	[T_UID] = { { { "", 0, 4 } } },
 	[T_WORD] = { { { "ok", 0, 1 } }, EDGES(word_edges) },
@@ -177,6 +196,8 @@ static const struct symtype types[T_N] = {
 	[T_MEM] = { { { "ok", 0, 1 } }, EDGES(mem_edges) },
 	[T_ERRORS] = { { { "null", 0, 1 } }, EDGES(errors_edges) },
 	[T_MAX] = { { { "ok", 0, 1 } }, EDGES(max_edges) },
+	[T_ROOM] = { { { "", 0, 16 } }, EDGES(room_edges) },
+	[T_TIME] = { { { "0", 0, 1 } }, EDGES(time_edges) },
 	[T_FILE] = { { { "f", 0, 4 } }, EDGES(file_edges) },
 	[T_LEN] = { { { "ok", 0, 1 } }, EDGES(len_edges) },
 	[T_HOW] = { { { "", 0, 256 } } },

@@ -8,10 +8,10 @@
  * bus1_recv_prepare(), bus1_recv_put_back()		CLAIM and BACK in Thread
  *
  * __wake_up() walks the exclusive waiters until one was asleep, with the lock of the
- * wait queue held: one step. A thread that leaves because of a signal hands the wake-up
- * on (V_NO_HAND_MUTEX, V_NO_HAND_WAIT: it does not); so does one whose RECV fails
- * (V_NO_HAND_BACK). The queue is its lock and stamps: order.pml has the
- * rest of it.
+ * wait queue held: one step. A thread that leaves because of a signal, or of a deadline,
+ * which is the same here, hands the wake-up on (V_NO_HAND_MUTEX, V_NO_HAND_WAIT: it does
+ * not); so does one whose RECV fails (V_NO_HAND_BACK). The queue is its lock and stamps:
+ * order.pml has the rest of it.
  */
 #define NM	2			/* messages */
 #ifndef NT

@@ -29,6 +29,9 @@ BUS1_ASSERT(BUS1_SEND_FLAG_CONTINUE == 1);
 BUS1_ASSERT(BUS1_SEND_FLAG_SEED == 2);
 BUS1_ASSERT(BUS1_RECV_FLAG_SEED == 1);
 BUS1_ASSERT(BUS1_RECV_FLAG_INSTALL_FDS == 2);
+BUS1_ASSERT(BUS1_RECV_FLAG_RELEASE == 4);
+BUS1_ASSERT(BUS1_SEND_RECV_FLAG_SEND == 1);
+BUS1_ASSERT(BUS1_SEND_RECV_FLAG_INSTALL_FDS == 2);
 BUS1_ASSERT(BUS1_MSG_NONE == 0);
 BUS1_ASSERT(BUS1_MSG_DATA == 1);
 BUS1_ASSERT(BUS1_MSG_NODE_DESTROY == 2);
@@ -84,6 +87,28 @@ BUS1_ASSERT_FIELD(struct bus1_cmd_recv, msg.n_bytes, 48, 8);
 BUS1_ASSERT_FIELD(struct bus1_cmd_recv, msg.n_handles, 56, 8);
 BUS1_ASSERT_FIELD(struct bus1_cmd_recv, msg.n_fds, 64, 8);
 
+BUS1_ASSERT(sizeof(struct bus1_msg) == 56);
+BUS1_ASSERT(_Alignof(struct bus1_msg) == 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, type, 0, 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, flags, 8, 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, destination, 16, 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, offset, 24, 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, n_bytes, 32, 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, n_handles, 40, 8);
+BUS1_ASSERT_FIELD(struct bus1_msg, n_fds, 48, 8);
+
+BUS1_ASSERT(sizeof(struct bus1_cmd_send_recv) == 144);
+BUS1_ASSERT(_Alignof(struct bus1_cmd_send_recv) == 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, flags, 0, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, ptr_slices, 8, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, n_slices, 16, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, ptr_messages, 24, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, n_messages, 32, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, n_received, 40, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, max_offset, 48, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, timeout, 56, 8);
+BUS1_ASSERT_FIELD(struct bus1_cmd_send_recv, send, 64, 80);
+
 /* The encoding of _IOWR() on the architectures that use the generic one. */
 #if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) ||	\
 	defined(__arm__) || defined(__riscv) || defined(__s390__)
@@ -96,6 +121,7 @@ BUS1_ASSERT(BUS1_CMD_NODES_DESTROY == 0xc0189620);
 BUS1_ASSERT(BUS1_CMD_SLICE_RELEASE == 0xc0089630);
 BUS1_ASSERT(BUS1_CMD_SEND == 0xc0509640);
 BUS1_ASSERT(BUS1_CMD_RECV == 0xc0489650);
+BUS1_ASSERT(BUS1_CMD_SEND_RECV == 0xc0909651);
 #endif
 
 #endif /* __BUS1_ABI_H */

@@ -212,4 +212,33 @@ static inline int bus1_recv(int fd, __u64 flags, struct bus1_cmd_recv *recv)
 	return r && !bus1_recv_untouched(recv) ? -EPROTO : r;
 }
 
+/* A SEND_RECV that does nothing, to be filled in. */
+#define SEND_RECV(...)							\
+	((struct bus1_cmd_send_recv){					\
+		.n_received = SENTINEL, .timeout = -1,			\
+		.max_offset = BUS1_OFFSET_INVALID, ##__VA_ARGS__ })
+
+/* The only fields that the kernel writes are those that tell of progress. */
+static inline int bus1_send_recv(int fd, struct bus1_cmd_send_recv *cmd)
+{
+	struct bus1_cmd_send_recv before = *cmd;
+	int r;
+
+	r = bus1_ioctl(fd, BUS1_CMD_SEND_RECV, cmd);
+	before.flags &= ~BUS1_SEND_RECV_FLAG_SEND;
+	before.flags |= cmd->flags & BUS1_SEND_RECV_FLAG_SEND;
+	before.n_slices = cmd->n_slices;
+	before.n_received = cmd->n_received;
+	return memcmp(&before, cmd, sizeof(before)) ? -EPROTO : r;
+}
+
+/* As RECV tells the same. */
+static inline struct bus1_cmd_recv msg_as_recv(const struct bus1_msg *msg)
+{
+	struct bus1_cmd_recv recv = {};
+
+	memcpy(&recv.msg, msg, sizeof(*msg));
+	return recv;
+}
+
 #endif /* __BUS1_CMD_H */

@@ -73,7 +73,9 @@ static void mail_read_errors(struct world *w, const struct object *object,
 	}
 }
 
-static int send_mail(struct world *w, int from, const struct mail *m)
+/* The argument of SEND, whose arrays are objects, and which of them has errors. */
+static struct bus1_cmd_send mail_cmd(struct world *w, const struct mail *m,
+				     int *errors_at)
 {
 	__s32 errors[WORLD_PEERS];
 	struct bus1_cmd_send cmd = {
@@ -83,8 +85,8 @@ static int send_mail(struct world *w, int from, const struct mail *m)
 		.n_fds = m->n_fds,
 	};
 	__u64 dst[WORLD_PEERS];
-	int k, r, at = -1;
 	struct iovec vecs[6];
+	int k;
 
 	for (k = 0; k < m->n_dst; k++)
 		if (k != w->skip)
@@ -92,7 +94,7 @@ static int send_mail(struct world *w, int from, const struct mail *m)
 	for (k = 0; k < WORLD_PEERS; k++)
 		errors[k] = SENTINEL32;
 
-	w->n_objects = 0;
+	*errors_at = -1;
 	cmd.ptr_destinations = ptr(user_in(w, dst, cmd.n_destinations *
 					   sizeof(*dst)));
 	for (k = 0; k < m->n_vecs; k++) {
@@ -104,19 +106,36 @@ static int send_mail(struct world *w, int from, const struct mail *m)
 				      m->n_handles * sizeof(__u64)));
 	cmd.ptr_fds = ptr(user_in(w, w->files, m->n_fds * sizeof(int)));
 	if (m->errors) {
-		at = w->n_objects;
+		*errors_at = w->n_objects;
 		cmd.ptr_errors = ptr(user(w, errors,
 					  cmd.n_destinations * sizeof(__s32),
 					  OBJECT_OUT));
 	}
-	r = faulty_ioctl(w, from, BUS1_CMD_SEND, user_in(w, &cmd, sizeof(cmd)));
-	if (r)
-		return r;
+	return cmd;
+}
+
+static void mail_sent(struct world *w, int from, const struct mail *m)
+{
+	int k;
 
 	for (k = 0; k < m->n_handles; k++)
 		know(w, from, m->handles[k]);
 	for (k = 0; k < m->n_dst; k++)
 		know(w, from, m->dst[k]);
+}
+
+static int send_mail(struct world *w, int from, const struct mail *m)
+{
+	struct bus1_cmd_send cmd;
+	int r, at;
+
+	w->n_objects = 0;
+	cmd = mail_cmd(w, m, &at);
+	r = faulty_ioctl(w, from, BUS1_CMD_SEND, user_in(w, &cmd, sizeof(cmd)));
+	if (r)
+		return r;
+
+	mail_sent(w, from, m);
 	if (at >= 0)
 		mail_read_errors(w, &w->objects[at], cmd.n_destinations);
 	return 0;
@@ -138,6 +157,81 @@ static int recv_faulty(struct world *w, int i, __u64 flags)
 	else if (!fault_is_cut(&w->fault) && !bus1_recv_untouched(&recv))
 		r = -EPROTO;
 	return r;
+}
+
+/*
+ * As RECV, and the slice that p[@i] has is given back before. If that is done when
+ * the call fails, it is made again.
+ */
+static int recv_release_faulty(struct world *w, int i, __u64 flags)
+{
+	__u64 offset = w->recv[0].msg.offset;
+	struct bus1_cmd_recv recv;
+	int r;
+
+	bus1_recv_init(&recv, flags | BUS1_RECV_FLAG_RELEASE);
+	recv.msg.offset = offset;
+	w->n_objects = 0;
+	r = faulty_ioctl(w, i, BUS1_CMD_RECV, &recv);
+	if (r && recv.msg.offset == offset)
+		return r;
+	if (r && recv.msg.offset != BUS1_OFFSET_INVALID)
+		return -EPROTO;
+	if (r)
+		r = bus1_ioctl(w->p[i].fd, BUS1_CMD_RECV, &recv);
+	if (!r)
+		tell_message(w, i, &recv);
+	return r;
+}
+
+/*
+ * SEND_RECV of p[@i]. What it has done when it fails is done: then it is made again,
+ * with what is left, until all is done.
+ */
+static int send_recv_faulty(struct world *w, int i, const struct mail *m,
+			    struct bus1_cmd_send_recv cmd)
+{
+	struct bus1_msg msgs[8];
+	struct bus1_cmd_recv recv;
+	__u64 k, n = 0, wanted = cmd.n_messages;
+	__u64 flags = cmd.flags, n_slices = cmd.n_slices;
+	void *arg;
+	int r, at;
+
+	w->n_objects = 0;
+	if (m)
+		cmd.send = mail_cmd(w, m, &at);
+	if (n_slices)
+		cmd.ptr_slices = ptr(user_in(w, (void *)(uintptr_t)cmd.ptr_slices,
+					     n_slices * sizeof(__u64)));
+	cmd.ptr_messages = ptr(msgs);
+	cmd.n_received = 0;
+	arg = user_in(w, &cmd, sizeof(cmd));
+	r = faulty_ioctl(w, i, BUS1_CMD_SEND_RECV, arg);
+	user_back(w, &cmd, arg, sizeof(cmd));
+	for (;;) {
+		if (r && cmd.flags == flags && cmd.n_slices == n_slices)
+			return r;
+		/* Nothing but these two is told by errors. */
+		if (r && cmd.n_received)
+			return -EPROTO;
+		for (k = 0; k < cmd.n_received; k++) {
+			memcpy(&recv.msg, &msgs[k], sizeof(msgs[k]));
+			tell_message(w, i, &recv);
+		}
+		n += cmd.n_received;
+		if (!r && n == wanted)
+			break;
+		cmd.n_messages = wanted - n;
+		memcpy(arg, &cmd, sizeof(cmd));
+		r = MUST(bus1_ioctl(w->p[i].fd, BUS1_CMD_SEND_RECV, arg));
+		memcpy(&cmd, arg, sizeof(cmd));
+	}
+	if (cmd.flags & BUS1_SEND_RECV_FLAG_SEND || cmd.n_slices)
+		return -EPROTO;
+	if (m)
+		mail_sent(w, i, m);
+	return 0;
 }
 
 /* Without effect on those that are not in the table of p[@i]. */
@@ -693,6 +787,60 @@ static int run_recv_seed_fds(struct world *w)
 {
 	return recv_faulty(w, 1, BUS1_RECV_FLAG_SEED |
 				 BUS1_RECV_FLAG_INSTALL_FDS);
+}
+
+static int run_recv_release(struct world *w)
+{
+	return recv_release_faulty(w, 1, 0);
+}
+
+static int run_recv_release_fds(struct world *w)
+{
+	return recv_release_faulty(w, 1, BUS1_RECV_FLAG_INSTALL_FDS);
+}
+
+static int run_recv_release_seed(struct world *w)
+{
+	return recv_release_faulty(w, 1, BUS1_RECV_FLAG_SEED);
+}
+
+static int run_send_recv_nothing(struct world *w)
+{
+	return send_recv_faulty(w, 1, NULL, SEND_RECV());
+}
+
+static int run_send_recv_slice(struct world *w)
+{
+	return send_recv_faulty(w, 1, NULL, SEND_RECV(
+		.ptr_slices = ptr(&w->recv[0].msg.offset), .n_slices = 1));
+}
+
+static int run_send_recv_send(struct world *w)
+{
+	struct mail m = mail_rich(w, 2);
+
+	return send_recv_faulty(w, 0, &m, SEND_RECV(
+		.flags = BUS1_SEND_RECV_FLAG_SEND));
+}
+
+static int run_send_recv_recv(struct world *w)
+{
+	return send_recv_faulty(w, 1, NULL, SEND_RECV(.n_messages = 2));
+}
+
+/* A message of p[1] to itself, while it has two. */
+static int run_send_recv_all(struct world *w)
+{
+	struct mail m = {
+		.dst = { WORLD_NODE(0), WORLD_NODE(6) }, .n_dst = 2,
+		.n_vecs = 2, .vec_size = 300, .n_fds = 2,
+		.handles = { WORLD_NODE(2), WORLD_NODE(5) }, .n_handles = 2,
+	};
+
+	return send_recv_faulty(w, 1, &m, SEND_RECV(
+		.flags = BUS1_SEND_RECV_FLAG_SEND,
+		.ptr_slices = ptr(&w->recv[0].msg.offset), .n_slices = 1,
+		.n_messages = 4));
 }
 
 static int run_poll(struct world *w)

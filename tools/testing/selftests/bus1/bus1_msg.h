@@ -233,6 +233,35 @@ static inline void t_expect_same(struct __test_metadata *_metadata,
 	t_expect_same(_metadata, _net, _before, __LINE__)
 
 /*
+ * SEND_RECV
+ */
+
+static inline void set_blocking(int fd)
+{
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+}
+
+/* A message of some bytes to one node: what @to and @vec point to must last. */
+static inline struct bus1_cmd_send one_message(const __u64 *to,
+					       struct iovec *vec)
+{
+	return (struct bus1_cmd_send){
+		.ptr_destinations = ptr(to), .n_destinations = 1,
+		.ptr_vecs = ptr(vec), .n_vecs = 1,
+	};
+}
+
+/* The number that is the payload. */
+static inline __u64 msg_number(const struct peer *peer,
+			       const struct bus1_msg *msg)
+{
+	__u64 n;
+
+	memcpy(&n, peer->pool + msg->offset, sizeof(n));
+	return n;
+}
+
+/*
  * Bad memory
  */
 

@@ -114,6 +114,7 @@ static const struct {
 	{ BUS1_CMD_SLICE_RELEASE, sizeof(__u64) },
 	{ BUS1_CMD_SEND, sizeof(struct bus1_cmd_send) },
 	{ BUS1_CMD_RECV, sizeof(struct bus1_cmd_recv) },
+	{ BUS1_CMD_SEND_RECV, sizeof(struct bus1_cmd_send_recv) },
 };
 
 TEST_F(bad, argument_nowhere_is_efault)
@@ -177,7 +178,7 @@ TEST_F(bad, argument_may_be_unaligned)
 TEST_F(bad, unknown_commands_are_enotty)
 {
 	const __u8 known[] = { 0x00, 0x01, 0x02, 0x10, 0x11, 0x20, 0x30, 0x40,
-			       0x50 };
+			       0x50, 0x51 };
 	unsigned int nr;
 
 	for (nr = 0; nr < 256; nr++) {
@@ -625,8 +626,11 @@ TEST_F(bad, recv)
 
 	bus1_recv_init(&good, BUS1_RECV_FLAG_INSTALL_FDS);
 	const struct bad_field fields[] = {
-		BAD(struct bus1_cmd_recv, flags, 4, -EINVAL),
-		BAD(struct bus1_cmd_recv, flags, 7, -EINVAL),
+		BAD(struct bus1_cmd_recv, flags, 8, -EINVAL),
+		BAD(struct bus1_cmd_recv, flags, 15, -EINVAL),
+		/* no slice starts where the sentinel says */
+		BAD(struct bus1_cmd_recv, flags, 4, -ENXIO),
+		BAD(struct bus1_cmd_recv, flags, 7, -ENXIO),
 		BAD(struct bus1_cmd_recv, flags, ONES, -EINVAL),
 		BAD(struct bus1_cmd_recv, flags, SIGN, -EINVAL),
 		BAD(struct bus1_cmd_recv, max_offset, 0, -ERANGE),
@@ -642,6 +646,70 @@ TEST_F(bad, recv)
 	self->before = net_state(&self->net);
 	TRY(self->net.b.fd, BUS1_CMD_RECV, &good, fields);
 	RECV_DATA(&self->net.b, NODE_B, self, 8);
+}
+
+#define CALL_BAD(_field, _value, _error)				\
+	BAD(struct bus1_cmd_send_recv, _field, _value, _error)
+
+TEST_F(bad, send_recv)
+{
+	__u64 *slice = bad_edge(sizeof(*slice));
+	struct bus1_msg *msg = bad_edge(sizeof(*msg));
+	struct send_arrays s;
+
+	ASSERT_TRUE(slice && msg);
+	send_arrays(_metadata, &self->net, &s);
+	memset(msg, 0xa5, sizeof(*msg));
+	ASSERT_EQ(0, bus1_send_data(self->net.c.fd, 0x1000, self, 8));
+	*slice = RECV(&self->net.c).msg.offset;
+	*s.dst = TRANSFER(&self->net.b, NODE_B, &self->net.c);
+	*s.handle = 0x2000;
+	const struct bus1_cmd_send_recv good = SEND_RECV(
+		.flags = BUS1_SEND_RECV_FLAG_SEND,
+		.ptr_slices = ptr(slice), .n_slices = 1,
+		.ptr_messages = ptr(msg), .n_messages = 1, .send = s.cmd);
+	const struct bad_field fields[] = {
+		CALL_BAD(flags, 4, -EINVAL),
+		CALL_BAD(flags, 5, -EINVAL),
+		CALL_BAD(flags, ONES, -EINVAL),
+		CALL_BAD(flags, SIGN, -EINVAL),
+		BAD_POINTERS(struct bus1_cmd_send_recv, ptr_slices, ptr(slice)),
+		CALL_BAD(n_slices, 2, -EFAULT),
+		CALL_BAD(n_slices, UIO_MAXIOV, -EFAULT),
+		CALL_BAD(n_slices, UIO_MAXIOV + 1, -EMSGSIZE),
+		CALL_BAD(n_slices, 1ULL << 32, -EMSGSIZE),
+		CALL_BAD(n_slices, SIGN, -EMSGSIZE),
+		CALL_BAD(n_slices, ONES, -EMSGSIZE),
+		CALL_BAD(ptr_messages, ONES, -EFAULT),
+		CALL_BAD(ptr_messages, SIGN, -EFAULT),
+		CALL_BAD(ptr_messages, KERNEL_DATA, -EFAULT),
+		CALL_BAD(ptr_messages, KERNEL_TEXT, -EFAULT),
+		CALL_BAD(ptr_messages, ptr(msg) | SIGN, -EFAULT),
+		CALL_BAD(ptr_messages, ptr(msg) | 1ULL << 62, -EFAULT),
+		CALL_BAD(n_messages, UIO_MAXIOV + 1, -EMSGSIZE),
+		CALL_BAD(n_messages, 1ULL << 32, -EMSGSIZE),
+		CALL_BAD(n_messages, SIGN, -EMSGSIZE),
+		CALL_BAD(n_messages, ONES, -EMSGSIZE),
+		CALL_BAD(send.flags, 4, -EINVAL),
+		CALL_BAD(send.flags, ONES, -EINVAL),
+		CALL_BAD(send.n_destinations, 2, -EFAULT),
+		CALL_BAD(send.n_destinations, ONES, -EMSGSIZE),
+		CALL_BAD(send.n_vecs, UIO_MAXIOV + 1, -EMSGSIZE),
+		CALL_BAD(send.n_handles, ONES, -EMSGSIZE),
+		CALL_BAD(send.n_fds, BUS1_FD_MAX + 1, -EMSGSIZE),
+		BAD_POINTERS(struct bus1_cmd_send_recv, send.ptr_destinations,
+			     ptr(s.dst)),
+		BAD_POINTERS(struct bus1_cmd_send_recv, send.ptr_vecs,
+			     ptr(s.vec)),
+	};
+
+	self->before = net_state(&self->net);
+	TRY(self->net.c.fd, BUS1_CMD_SEND_RECV, &good, fields);
+	EXPECT_EQ(-EFAULT, bus1_ioctl(self->net.c.fd, BUS1_CMD_SEND_RECV,
+				      bad_readonly(&good, sizeof(good))));
+	EXPECT_SAME(&self->net, &self->before);
+	EXPECT_EQ(SENTINEL, msg->type);
+	EXPECT_EQ(0, bus1_slice_release(self->net.c.fd, *slice));
 }
 
 TEST_HARNESS_MAIN

@@ -157,6 +157,30 @@ static const struct scenario recv_scenarios[] = {
 	{}
 };
 
+static const struct scenario recv_release_scenarios[] = {
+	CALL("behind others", 4, prepare_everything, run_recv_release,
+	     ERRORS(EFAULT)),
+	CALL("with files", 4, prepare_everything, run_recv_release_fds,
+	     ERRORS(EFAULT)),
+	CALL("a seed", 3, prepare_everything, run_recv_release_seed,
+	     ERRORS(EFAULT)),
+	{}
+};
+
+/* After an error that leaves something done, the rest is done by the same call. */
+static const struct scenario send_recv_scenarios[] = {
+	CALL("nothing", 2, NULL, run_send_recv_nothing, ERRORS(EFAULT)),
+	CALL("a slice", 3, prepare_everything, run_send_recv_slice,
+	     ERRORS(EFAULT)),
+	CALL("a message", 3, NULL, run_send_recv_send,
+	     ERRORS(ENOMEM, EFAULT, EXFULL)),
+	CALL("two messages received", 4, prepare_everything, run_send_recv_recv,
+	     ERRORS(ENOMEM, EFAULT)),
+	CALL("all of it", 4, prepare_everything, run_send_recv_all,
+	     ERRORS(ENOMEM, EFAULT, EXFULL)),
+	{}
+};
+
 static const struct scenario poll_scenarios[] = {
 	CALL("poll", 4, prepare_everything, run_poll, ERRORS(ENOMEM, EFAULT)),
 	CALL("epoll", 3, prepare_epoll, run_epoll_add, ERRORS(ENOMEM, EFAULT)),
@@ -370,6 +394,8 @@ FAULT_VARIANT(slice_release, "SLICE_RELEASE");
 FAULT_VARIANT(send, "SEND");
 FAULT_VARIANT(multicast, "SEND to many");
 FAULT_VARIANT(recv, "RECV");
+FAULT_VARIANT(recv_release, "RECV that releases");
+FAULT_VARIANT(send_recv, "SEND_RECV");
 FAULT_VARIANT(poll, "poll, epoll, fdinfo");
 FAULT_VARIANT(mmap, "mmap");
 

@@ -56,7 +56,7 @@ TEST_F(recv, unknown_flags_are_einval)
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "x"));
 	peer_wait(self->net.b.fd);
 	self->before = net_state(&self->net);
-	for (bit = 2; bit < 64; bit++) {
+	for (bit = 3; bit < 64; bit++) {
 		EXPECT_EQ(-EINVAL, bus1_recv(self->net.b.fd, 1ULL << bit, &r));
 	}
 	EXPECT_SAME(&self->net, &self->before);
@@ -617,6 +617,182 @@ TEST_F(recv, flush_releases_slices_and_empties_the_queue)
 	EXPECT_TRUE(pipe_wait_eof(fds[0]));
 	EXPECT_IDLE(&self->net.b);
 	RECV_DESTROY(&self->net.a, self->net.ab);
+}
+
+/*
+ * BUS1_RECV_FLAG_RELEASE
+ */
+
+static int recv_release(int fd, __u64 flags, __u64 offset,
+			struct bus1_cmd_recv *r)
+{
+	bus1_recv_init(r, flags | BUS1_RECV_FLAG_RELEASE);
+	r->msg.offset = offset;
+	return bus1_ioctl(fd, BUS1_CMD_RECV, r);
+}
+
+/* Nothing was written but that the slice is released, or is not. */
+static bool recv_only_offset(struct bus1_cmd_recv *r, __u64 offset)
+{
+	bool same = r->msg.offset == offset;
+
+	r->msg.offset = SENTINEL;
+	return same && bus1_recv_untouched(r);
+}
+
+/* A slice that b has received, and a message that is queued there. */
+static __u64 t_slice_and_message(struct __test_metadata *_metadata,
+				 struct net *net)
+{
+	struct bus1_cmd_recv r;
+
+	ASSERT_EQ(0, bus1_send_str(net->a.fd, net->ab, "one"));
+	r = RECV(&net->b);
+	ASSERT_EQ(0, bus1_send_str(net->a.fd, net->ab, "two"));
+	peer_wait(net->b.fd);
+	return r.msg.offset;
+}
+
+#define SLICE_AND_MESSAGE() t_slice_and_message(_metadata, &self->net)
+
+TEST_F(recv, release_and_the_next_one)
+{
+	__u64 offset = SLICE_AND_MESSAGE();
+	struct bus1_cmd_recv r;
+
+	ASSERT_EQ(0, recv_release(self->net.b.fd, 0, offset, &r));
+	EXPECT_EQ(BUS1_MSG_DATA, r.msg.type);
+	EXPECT_EQ(NODE_B, r.msg.destination);
+	EXPECT_NE(offset, r.msg.offset);
+	EXPECT_EQ(0, memcmp(slice_bytes(&self->net.b, &r), "two", 3));
+	EXPECT_EQ(-ENXIO, bus1_slice_release(self->net.b.fd, offset));
+	EXPECT_EQ(1, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, r.msg.offset));
+	EXPECT_SAME(&self->net, &self->before);
+}
+
+TEST_F(recv, release_goes_on_with_what_was_returned)
+{
+	struct bus1_cmd_recv r;
+	__u64 i, n;
+
+	for (i = 0; i < 100; i++) {
+		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, &i,
+					    sizeof(i)));
+	}
+	bus1_recv_init(&r, BUS1_RECV_FLAG_RELEASE);
+	r.msg.offset = BUS1_OFFSET_INVALID;
+	for (i = 0; i < 100; i++) {
+		peer_wait(self->net.b.fd);
+		ASSERT_EQ(0, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r));
+		memcpy(&n, slice_bytes(&self->net.b, &r), sizeof(n));
+		EXPECT_EQ(i, n);
+	}
+	EXPECT_EQ(-EAGAIN, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r));
+	EXPECT_EQ(BUS1_OFFSET_INVALID, r.msg.offset);
+	EXPECT_SAME(&self->net, &self->before);
+}
+
+TEST_F(recv, release_of_nothing_releases_nothing)
+{
+	__u64 offset = SLICE_AND_MESSAGE();
+	struct bus1_cmd_recv r;
+
+	ASSERT_EQ(0, recv_release(self->net.b.fd, 0, BUS1_OFFSET_INVALID, &r));
+	EXPECT_EQ(2, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, offset));
+}
+
+TEST_F(recv, release_of_no_slice_is_enxio_and_the_message_stays)
+{
+	__u64 offset = SLICE_AND_MESSAGE();
+	/* 1: how programs find out whether there is such a flag */
+	const __u64 offsets[] = { offset + 8, offset + 1, 1, 1ULL << 32,
+				  1ULL << 63, BUS1_OFFSET_INVALID - 1 };
+	struct bus1_cmd_recv r;
+	size_t i;
+
+	self->before = net_state(&self->net);
+	for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+		EXPECT_EQ(-ENXIO, recv_release(self->net.b.fd, 0, offsets[i],
+					       &r));
+		EXPECT_TRUE(recv_only_offset(&r, offsets[i]));
+	}
+	EXPECT_SAME(&self->net, &self->before);
+	RECV_STR(&self->net.b, NODE_B, "two");
+}
+
+TEST_F(recv, release_comes_first_if_nothing_is_there)
+{
+	struct bus1_cmd_recv r;
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "x"));
+	r = RECV(&self->net.b);
+	EXPECT_EQ(-EAGAIN, recv_release(self->net.b.fd, 0, r.msg.offset, &r));
+	EXPECT_TRUE(recv_only_offset(&r, BUS1_OFFSET_INVALID));
+	EXPECT_SAME(&self->net, &self->before);
+}
+
+TEST_F(recv, release_comes_first_if_the_next_one_is_above_max_offset)
+{
+	__u64 offset = SLICE_AND_MESSAGE();
+	struct bus1_cmd_recv r;
+
+	bus1_recv_init(&r, BUS1_RECV_FLAG_RELEASE);
+	r.msg.offset = offset;
+	r.max_offset = 0;
+	EXPECT_EQ(-ERANGE, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r));
+	EXPECT_TRUE(recv_only_offset(&r, BUS1_OFFSET_INVALID));
+	EXPECT_EQ(-ENXIO, bus1_slice_release(self->net.b.fd, offset));
+	RECV_STR(&self->net.b, NODE_B, "two");
+}
+
+TEST_F(recv, release_that_cannot_be_told_is_efault_and_does_not_happen)
+{
+	__u64 offset = SLICE_AND_MESSAGE();
+	struct bus1_cmd_recv cmd, *r;
+
+	bus1_recv_init(&cmd, BUS1_RECV_FLAG_RELEASE);
+	cmd.msg.offset = offset;
+	r = bad_readonly(&cmd, sizeof(cmd));
+	ASSERT_TRUE(r);
+	self->before = net_state(&self->net);
+	EXPECT_EQ(-EFAULT, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, r));
+	EXPECT_EQ(offset, r->msg.offset);
+	EXPECT_SAME(&self->net, &self->before);
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, offset));
+	RECV_STR(&self->net.b, NODE_B, "two");
+}
+
+/* The offset can be written, what comes behind it in the argument cannot. */
+TEST_F(recv, release_is_still_told_if_the_message_cannot_be)
+{
+	__u8 *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct bus1_cmd_recv *r = (void *)(p + PAGE -
+		offsetof(struct bus1_cmd_recv, msg.n_bytes));
+	__u64 offset = SLICE_AND_MESSAGE();
+
+	ASSERT_NE(MAP_FAILED, (void *)p);
+	bus1_recv_init(r, BUS1_RECV_FLAG_RELEASE);
+	r->msg.offset = offset;
+	ASSERT_EQ(0, mprotect(p + PAGE, PAGE, PROT_READ));
+	EXPECT_EQ(-EFAULT, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, r));
+	EXPECT_EQ(BUS1_OFFSET_INVALID, r->msg.offset);
+	EXPECT_EQ(-ENXIO, bus1_slice_release(self->net.b.fd, offset));
+	RECV_STR(&self->net.b, NODE_B, "two");
+}
+
+TEST_F(recv, without_the_flag_the_offset_is_ignored)
+{
+	__u64 offset = SLICE_AND_MESSAGE();
+	struct bus1_cmd_recv r;
+
+	bus1_recv_init(&r, 0);
+	r.msg.offset = offset;
+	ASSERT_EQ(0, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r));
+	EXPECT_EQ(2, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, offset));
 }
 
 TEST_HARNESS_MAIN

@@ -27,6 +27,8 @@ struct receiver {
 	pthread_t thread;
 	struct bus1_cmd_recv r;
 	__u64 flags;
+	/* what it gives back */
+	__u64 offset;
 	int fd;
 	int ret;
 	pid_t tid;
@@ -38,15 +40,19 @@ static void *receive(void *arg)
 	struct receiver *self = arg;
 
 	__atomic_store_n(&self->tid, syscall(SYS_gettid), __ATOMIC_SEQ_CST);
-	self->ret = bus1_recv(self->fd, self->flags, &self->r);
+	bus1_recv_init(&self->r, self->flags);
+	if (self->flags & BUS1_RECV_FLAG_RELEASE)
+		self->r.msg.offset = self->offset;
+	self->ret = bus1_ioctl(self->fd, BUS1_CMD_RECV, &self->r);
 	__atomic_store_n(&self->done, 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
 /* Starts a receiver, and returns when it sleeps. */
-static int receiver_start(struct receiver *self, int fd, __u64 flags)
+static int receiver_start_release(struct receiver *self, int fd, __u64 flags,
+				  __u64 offset)
 {
-	*self = (struct receiver){ .fd = fd, .flags = flags };
+	*self = (struct receiver){ .fd = fd, .flags = flags, .offset = offset };
 	if (pthread_create(&self->thread, NULL, receive, self))
 		return -EAGAIN;
 	while (!__atomic_load_n(&self->tid, __ATOMIC_SEQ_CST))
@@ -55,6 +61,11 @@ static int receiver_start(struct receiver *self, int fd, __u64 flags)
 	       !thread_sleeps(self->tid))
 		sched_yield();
 	return 0;
+}
+
+static int receiver_start(struct receiver *self, int fd, __u64 flags)
+{
+	return receiver_start_release(self, fd, flags, BUS1_OFFSET_INVALID);
 }
 
 static int receiver_join(struct receiver *self)
@@ -211,6 +222,53 @@ TEST_F(wait, sa_restart_restarts)
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "x"));
 	ASSERT_EQ(0, receiver_join(r));
 	EXPECT_EQ(NODE_B, r->r.msg.destination);
+}
+
+TEST_F(wait, release_is_done_before_it_waits_and_not_again)
+{
+	struct receiver *r = &self->receiver[0];
+	struct bus1_cmd_recv first;
+	int i;
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "x"));
+	first = RECV(&self->net.b);
+	handle_signals(SA_RESTART);
+	ASSERT_EQ(0, receiver_start_release(r, self->net.b.fd,
+					    BUS1_RECV_FLAG_RELEASE,
+					    first.msg.offset));
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	for (i = 1; i <= 20; i++) {
+		pthread_kill(r->thread, SIGUSR1);
+		while (__atomic_load_n(&handled, __ATOMIC_SEQ_CST) < i)
+			sched_yield();
+	}
+	/* Were it done again, this would fail, or the next one be lost. */
+	EXPECT_EQ(0, __atomic_load_n(&r->done, __ATOMIC_SEQ_CST));
+	EXPECT_EQ(BUS1_OFFSET_INVALID, r->r.msg.offset);
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "y"));
+	ASSERT_EQ(0, receiver_join(r));
+	EXPECT_EQ(1, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, r->r.msg.offset));
+}
+
+TEST_F(wait, interrupted_release_says_that_it_is_done)
+{
+	struct receiver *r = &self->receiver[0];
+	struct bus1_cmd_recv first;
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "x"));
+	first = RECV(&self->net.b);
+	handle_signals(0);
+	ASSERT_EQ(0, receiver_start_release(r, self->net.b.fd,
+					    BUS1_RECV_FLAG_RELEASE,
+					    first.msg.offset));
+	while (!__atomic_load_n(&r->done, __ATOMIC_SEQ_CST)) {
+		pthread_kill(r->thread, SIGUSR1);
+		sched_yield();
+	}
+	EXPECT_EQ(-EINTR, receiver_join(r));
+	EXPECT_EQ(BUS1_OFFSET_INVALID, r->r.msg.offset);
+	EXPECT_EQ(-ENXIO, bus1_slice_release(self->net.b.fd, first.msg.offset));
 }
 
 TEST_F(wait, one_message_wakes_one_receiver_and_loses_none)

@@ -299,6 +299,23 @@ TEST_F(seed, slice_above_max_offset_is_erange)
 	EXPECT_TRUE(seed_is(self->peer, "hello"));
 }
 
+TEST_F(seed, takes_the_place_of_a_slice_that_is_released)
+{
+	struct bus1_cmd_recv r;
+	int i;
+
+	ASSERT_EQ(0, seed_send(self->net.b.fd, "seed", NULL, 0, NULL, 0));
+	bus1_recv_init(&r, BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_RELEASE);
+	r.msg.offset = BUS1_OFFSET_INVALID;
+	/* There is room for one more. */
+	ASSERT_EQ(0, set_limits(self->net.b.fd, 2, KEEP, KEEP, KEEP));
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r));
+		EXPECT_EQ(BUS1_HANDLE_INVALID, r.msg.destination);
+	}
+	EXPECT_EQ(0, bus1_slice_release(self->net.b.fd, r.msg.offset));
+}
+
 TEST_F(seed, result_that_cannot_be_written_changes_nothing)
 {
 	const __u64 id = 0x1000;

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/fs.h>
+#include <linux/hrtimer.h>
+#include <linux/kernel.h>
+#include <linux/ktime.h>
+#include <linux/minmax.h>
+#include <linux/overflow.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/spinlock.h>
+#include <linux/time64.h>
+#include <linux/time_namespace.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+#include <linux/wait.h>
+#include <uapi/linux/bus1.h>
+#include "ioctl-internal.h"
+#include "message.h"
+#include "peer.h"
+#include "recv.h"
+#include "send.h"
+#include "util/active.h"
+
+/* Sleep until woken up, a signal comes, or the clock reaches @deadline. */
+static void bus1_ioctl_recv_sleep(struct bus1_peer *peer,
+				  struct wait_queue_entry *wait, u64 deadline)
+{
+	ktime_t expires = deadline;
+	bool woken;
+
+	if (deadline == U64_MAX) {
+		wait_woken(wait, TASK_INTERRUPTIBLE, MAX_SCHEDULE_TIMEOUT);
+		return;
+	}
+
+	/* wait_woken() counts in jiffies. Wakers set the flag under this lock */
+	spin_lock_irq(&peer->waitq.lock);
+	woken = wait->flags & WQ_FLAG_WOKEN;
+	wait->flags &= ~WQ_FLAG_WOKEN;
+	set_current_state(TASK_INTERRUPTIBLE);
+	spin_unlock_irq(&peer->waitq.lock);
+	if (!woken)
+		schedule_hrtimeout_range(&expires, current->timer_slack_ns,
+					 HRTIMER_MODE_ABS);
+	__set_current_state(TASK_RUNNING);
+}
+
+/*
+ * Wait until there is something to receive, which others may have taken since; or
+ * until the clock reaches @deadline, in nanoseconds of ktime_get(), or U64_MAX.
+ */
+static int bus1_ioctl_recv_wait(const struct bus1_ioctl *ctx, u64 deadline)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	struct bus1_peer *peer = ctx->peer;
+	int r;
+
+	/* fcntl() may change it meanwhile: that is before or after this */
+	if (data_race(ctx->file->f_flags) & O_NONBLOCK)
+		return -EAGAIN;
+
+	add_wait_queue_exclusive(&peer->waitq, &wait);
+	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
+	smp_mb();
+	for (;;) {
+		r = -ESHUTDOWN;
+		if (!bus1_active_is_active(&peer->active))
+			break;
+		r = 0;
+		if (bus1_peer_is_ready(peer))
+			break;
+		r = -ETIMEDOUT;
+		if (deadline != U64_MAX && ktime_get_ns() >= deadline)
+			break;
+		r = -ERESTARTSYS;
+		if (signal_pending(current))
+			break;
+		bus1_ioctl_recv_sleep(peer, &wait, deadline);
+	}
+	remove_wait_queue(&peer->waitq, &wait);
+
+	/* The one that leaves may have been woken up in place of another */
+	if (r < 0)
+		bus1_peer_wake(peer);
+	return r;
+}
+
+/* Write what is received to user space. The receive is aborted if this fails. */
+static int bus1_ioctl_recv_tell(struct bus1_recv *recv,
+				struct bus1_msg __user *umsg)
+{
+	struct bus1_msg msg = {
+		.type = recv->type,
+		.flags = recv->more ? BUS1_MSG_FLAG_CONTINUE : 0,
+		.destination = recv->destination,
+		.offset = recv->offset,
+		.n_bytes = recv->n_bytes,
+		.n_handles = recv->n_handles,
+		.n_fds = recv->n_fds,
+	};
+
+	if (copy_to_user(umsg, &msg, sizeof(msg))) {
+		bus1_recv_abort(recv);
+		return -EFAULT;
+	}
+	return 0;
+}
+
+/*
+ * Give a slice back before a message is received. That it is done is told first: what
+ * cannot be told is not done, and a call that is restarted does not do it again.
+ */
+static int bus1_ioctl_recv_release(struct bus1_ioctl *ctx, u64 offset)
+{
+	struct bus1_cmd_recv __user *uarg = ctx->uarg;
+	int r;
+
+	if (offset == BUS1_OFFSET_INVALID)
+		return 0;
+	r = put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
+	if (r < 0)
+		return r;
+	r = bus1_message_release(ctx->peer, offset);
+	if (r < 0 && put_user(offset, &uarg->msg.offset))
+		r = -EFAULT;
+	return r;
+}
+
+/**
+ * bus1_ioctl_recv() - BUS1_CMD_RECV
+ * @ctx: the command
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+int bus1_ioctl_recv(struct bus1_ioctl *ctx)
+{
+	struct bus1_cmd_recv __user *uarg = ctx->uarg;
+	struct bus1_cmd_recv args;
+	bool seed, install_fds, release;
+	struct bus1_recv recv;
+	int r;
+
+	if (copy_from_user(&args, uarg, sizeof(args)))
+		return -EFAULT;
+	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS |
+			   BUS1_RECV_FLAG_RELEASE))
+		return -EINVAL;
+	seed = args.flags & BUS1_RECV_FLAG_SEED;
+	install_fds = args.flags & BUS1_RECV_FLAG_INSTALL_FDS;
+	release = args.flags & BUS1_RECV_FLAG_RELEASE;
+
+	if (release) {
+		r = bus1_ioctl_recv_release(ctx, args.msg.offset);
+		if (r < 0)
+			return r;
+	}
+
+	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
+				      install_fds)) == -EAGAIN) {
+		if (seed)
+			return -EAGAIN;
+		r = bus1_ioctl_recv_wait(ctx, U64_MAX);
+		if (r < 0)
+			return r;
+	}
+	if (r < 0)
+		return r;
+
+	r = bus1_ioctl_recv_tell(&recv, (void __user *)&uarg->msg);
+	if (r >= 0)
+		r = bus1_recv_commit(&recv);
+	/* It says what was released, whatever was written over it */
+	if (r < 0 && release)
+		put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
+	return r;
+}
+
+/*
+ * SEND_RECV
+ * =========
+ *
+ * The argument always says what is left to do: the kernel reads it again when the
+ * call is restarted, and so does the caller who makes it again. Therefore what is
+ * done is told first, and done then. First comes what can fail without a trace, then
+ * slices are given back and the message is sent, and messages are received last.
+ */
+
+static int bus1_ioctl_send_recv_check(const struct bus1_cmd_send_recv *args)
+{
+	if (args->flags & ~(BUS1_SEND_RECV_FLAG_SEND |
+			    BUS1_SEND_RECV_FLAG_INSTALL_FDS))
+		return -EINVAL;
+	if (args->n_slices > UIO_MAXIOV || args->n_messages > UIO_MAXIOV)
+		return -EMSGSIZE;
+	if (args->flags & BUS1_SEND_RECV_FLAG_SEND)
+		return bus1_ioctl_send_check(&args->send);
+	return 0;
+}
+
+/* Where messages go: whether they can be written there is seen when they are. */
+static int bus1_ioctl_send_recv_messages(const struct bus1_cmd_send_recv *args,
+					 struct bus1_msg __user **messagesp)
+{
+	void __user *ptr;
+	int r;
+
+	*messagesp = NULL;
+	if (!args->n_messages)
+		return 0;
+	r = bus1_ioctl_ptr(args->ptr_messages, &ptr);
+	if (r < 0)
+		return r;
+	if (!access_ok(ptr, args->n_messages * sizeof(**messagesp)))
+		return -EFAULT;
+	*messagesp = ptr;
+	return 0;
+}
+
+/* Nothing was received yet, no slices are left, and the message is sent. */
+static int bus1_ioctl_send_recv_tell(struct bus1_ioctl *ctx,
+				     const struct bus1_cmd_send_recv *args)
+{
+	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
+	u64 flags = args->flags & ~BUS1_SEND_RECV_FLAG_SEND;
+
+	if (put_user(0, &uarg->n_received))
+		return -EFAULT;
+	if (args->n_slices && put_user(0, &uarg->n_slices))
+		return -EFAULT;
+	if (args->flags != flags && put_user(flags, &uarg->flags))
+		return -EFAULT;
+	return 0;
+}
+
+/* So many slices are left, and the message is not sent after all. */
+static void bus1_ioctl_send_recv_untell(struct bus1_ioctl *ctx,
+					const struct bus1_cmd_send_recv *args,
+					u64 n_slices)
+{
+	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
+
+	/* What cannot be written now could not be before, and is what it was */
+	put_user(n_slices, &uarg->n_slices);
+	put_user(args->flags, &uarg->flags);
+}
+
+/*
+ * Tell what comes next, and give the slices back, from the last to the first. Where
+ * one is none, those before it are left, and nothing is sent.
+ */
+static int bus1_ioctl_send_recv_begin(struct bus1_ioctl *ctx,
+				      const struct bus1_cmd_send_recv *args,
+				      const u64 *slices)
+{
+	u64 n = args->n_slices;
+	int r;
+
+	r = bus1_ioctl_send_recv_tell(ctx, args);
+	while (r >= 0 && n > 0) {
+		r = bus1_message_release(ctx->peer, slices[n - 1]);
+		if (r >= 0)
+			--n;
+		cond_resched();
+	}
+	if (r < 0)
+		bus1_ioctl_send_recv_untell(ctx, args, n);
+	return r;
+}
+
+/* The payload may lie in one of the slices: it is copied before. */
+static int bus1_ioctl_send_recv_send(struct bus1_ioctl *ctx,
+				     const struct bus1_cmd_send_recv *args,
+				     const u64 *slices,
+				     const struct bus1_ioctl_send *arrays)
+{
+	struct bus1_send send;
+	int r;
+
+	r = bus1_ioctl_send_stage(&send, ctx->peer, &args->send, arrays);
+	if (r < 0)
+		goto exit;
+	r = bus1_ioctl_send_recv_begin(ctx, args, slices);
+	if (r < 0)
+		goto exit;
+	r = bus1_send_commit(&send);
+	if (r < 0)
+		bus1_ioctl_send_recv_untell(ctx, args, 0);
+exit:
+	bus1_send_deinit(&send);
+	return r;
+}
+
+/* All but receiving. */
+static int bus1_ioctl_send_recv_out(struct bus1_ioctl *ctx,
+				    const struct bus1_cmd_send_recv *args,
+				    const u64 *slices)
+{
+	struct bus1_ioctl_send arrays;
+	int r;
+
+	if (!(args->flags & BUS1_SEND_RECV_FLAG_SEND))
+		return bus1_ioctl_send_recv_begin(ctx, args, slices);
+
+	r = bus1_ioctl_send_read(&args->send, &arrays);
+	if (r >= 0)
+		r = bus1_ioctl_send_recv_send(ctx, args, slices, &arrays);
+	bus1_ioctl_send_free(&arrays);
+	return r;
+}
+
+/* What ktime_get_ns() will say when the clock of the caller says @timeout. */
+static u64 bus1_ioctl_send_recv_deadline(u64 timeout)
+{
+	struct timespec64 offset = {};
+	s64 deadline;
+
+	if (timeout == U64_MAX)
+		return U64_MAX;
+	/* Which clock that is depends on the time namespace */
+	timens_add_monotonic(&offset);
+	if (check_sub_overflow((s64)min_t(u64, timeout, KTIME_MAX),
+			       timespec64_to_ns(&offset), &deadline))
+		return KTIME_MAX;
+	return max_t(s64, deadline, 0);
+}
+
+/* Receive a message that @n others came before. Only the first is waited for. */
+static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
+				    const struct bus1_cmd_send_recv *args,
+				    struct bus1_msg __user *messages, u64 n)
+{
+	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
+	struct bus1_recv recv;
+	int r;
+
+	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, false,
+				      args->flags &
+				      BUS1_SEND_RECV_FLAG_INSTALL_FDS)) ==
+	       -EAGAIN) {
+		if (n)
+			return -EAGAIN;
+		r = bus1_ioctl_recv_wait(ctx,
+					 bus1_ioctl_send_recv_deadline(args->timeout));
+		if (r < 0)
+			return r;
+	}
+	if (r < 0)
+		return r;
+
+	r = bus1_ioctl_recv_tell(&recv, messages + n);
+	if (r < 0)
+		return r;
+	if (put_user(n + 1, &uarg->n_received)) {
+		bus1_recv_abort(&recv);
+		return -EFAULT;
+	}
+	r = bus1_recv_commit(&recv);
+	if (r < 0)
+		put_user(n, &uarg->n_received);
+	return r;
+}
+
+/* An error is told if nothing was received: else it will be met again. */
+static int bus1_ioctl_send_recv_in(struct bus1_ioctl *ctx,
+				   const struct bus1_cmd_send_recv *args,
+				   struct bus1_msg __user *messages)
+{
+	u64 n;
+	int r;
+
+	for (n = 0; n < args->n_messages; ++n) {
+		r = bus1_ioctl_send_recv_one(ctx, args, messages, n);
+		if (r < 0)
+			return n ? 0 : r;
+		cond_resched();
+	}
+	return 0;
+}
+
+/**
+ * bus1_ioctl_send_recv() - BUS1_CMD_SEND_RECV
+ * @ctx: the command
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+int bus1_ioctl_send_recv(struct bus1_ioctl *ctx)
+{
+	struct bus1_cmd_send_recv args;
+	struct bus1_msg __user *messages;
+	u64 few[BUS1_IOCTL_INLINE];
+	void *slices;
+	int r;
+
+	if (copy_from_user(&args, ctx->uarg, sizeof(args)))
+		return -EFAULT;
+	r = bus1_ioctl_send_recv_check(&args);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_send_recv_messages(&args, &messages);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_ids(args.ptr_slices, args.n_slices, few, &slices);
+	if (r >= 0)
+		r = bus1_ioctl_send_recv_out(ctx, &args, slices);
+	bus1_ioctl_array_free(slices, few);
+	return r < 0 ? r : bus1_ioctl_send_recv_in(ctx, &args, messages);
+}
