@@ -112,8 +112,8 @@ struct transport {
 	bool no_empty;		/* there are no messages without payload */
 };
 
-extern const struct transport bus1_transport, seqpacket_transport, stream_transport,
-	pipe_transport, mqueue_transport, binder_transport;
+extern const struct transport bus1_transport, bus1_fewer_transport, seqpacket_transport,
+	stream_transport, pipe_transport, mqueue_transport, binder_transport;
 
 /* bus1.c: what only bus1 has */
 int bus1_open(void);

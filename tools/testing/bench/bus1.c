@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* bus1, with one system call each to send, to receive and to release. */
+/*
+ * bus1: with one system call each to send, to receive and to release; and with as few as
+ * there can be.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -170,6 +173,74 @@ static void release_one(struct channel *c, int end)
 	bus1_release(c->fd[end][0], c->at[end]);
 }
 
+/* Receive, and give back what was received before. */
+static const void *recv_next(struct channel *c, int end)
+{
+	struct bus1_cmd_recv cmd = {
+		.flags = BUS1_RECV_FLAG_RELEASE,
+		.max_offset = POOL_SIZE,
+		.msg.offset = c->at[end],
+	};
+
+	must(sys_ioctl(c->fd[end][0], BUS1_CMD_RECV, &cmd), "RECV");
+	if (cmd.msg.type != BUS1_MSG_DATA || cmd.msg.n_bytes != c->size)
+		row_fail("RECV: not what was sent");
+	c->at[end] = cmd.msg.offset;
+	return c->map[end] + cmd.msg.offset;
+}
+
+/* Send, give back what was received before, and receive. */
+static void send_recv(struct channel *c, int end)
+{
+	struct iovec vec = { c->out[end], c->size };
+	struct bus1_msg msg;
+	struct bus1_cmd_send_recv cmd = {
+		.flags = BUS1_SEND_RECV_FLAG_SEND,
+		.ptr_slices = (uintptr_t)&c->at[end],
+		.n_slices = c->at[end] != BUS1_OFFSET_INVALID,
+		.ptr_messages = (uintptr_t)&msg,
+		.n_messages = 1,
+		.max_offset = POOL_SIZE,
+		.timeout = UINT64_MAX,
+		.send = {
+			.ptr_destinations = (uintptr_t)&c->id[end],
+			.n_destinations = 1,
+			.ptr_vecs = (uintptr_t)&vec,
+			.n_vecs = 1,
+		},
+	};
+
+	must(sys_ioctl(c->fd[end][0], BUS1_CMD_SEND_RECV, &cmd), "SEND_RECV");
+	if (msg.type != BUS1_MSG_DATA || msg.n_bytes != c->size)
+		row_fail("SEND_RECV: not what was sent");
+	c->at[end] = msg.offset;
+}
+
+static void open_fewer(struct channel *c, unsigned int depth)
+{
+	struct bus1_cmd_send_recv nothing = { .flags = 0 };
+
+	open_channel(c, depth);
+	if (sys_ioctl(c->fd[0][0], BUS1_CMD_SEND_RECV, &nothing) == -ENOTTY)
+		row_none("the module has no SEND_RECV");
+	c->at[SEND_END] = BUS1_OFFSET_INVALID;
+	c->at[RECV_END] = BUS1_OFFSET_INVALID;
+}
+
+static void call_fewer(struct channel *c)
+{
+	send_recv(c, SEND_END);
+}
+
+/* The first request is waited for, each other one along with the answer before. */
+static void serve_fewer(struct channel *c)
+{
+	if (c->at[RECV_END] == BUS1_OFFSET_INVALID)
+		recv_next(c, RECV_END);
+	else
+		send_recv(c, RECV_END);
+}
+
 static void file(struct channel *c, int fd)
 {
 	struct bus1_cmd_recv cmd = {
@@ -225,6 +296,19 @@ const struct transport bus1_transport = {
 	.handle_init = handle_init,
 	.handle = handle,
 	.open_close = open_close,
+	.max = BUFFER_SIZE,
+	.depth_max = 1 << 20,
+};
+
+const struct transport bus1_fewer_transport = {
+	.name = "bus1",
+	.open = open_fewer,
+	.attach = attach,
+	.close = close_channel,
+	.send = send_one,
+	.recv = recv_next,
+	.call = call_fewer,
+	.serve = serve_fewer,
 	.max = BUFFER_SIZE,
 	.depth_max = 1 << 20,
 };

@@ -416,7 +416,11 @@ int main(int argc, char **argv)
 				for (k = 0; k < n_only; ++k)
 					if (!strcmp(only[k], transports[j]->name))
 						skip = false;
-				if (!skip)
+				if (skip)
+					continue;
+				if (row->fewer && transports[j] == &bus1_transport)
+					run(row, &bus1_fewer_transport);
+				else
 					run(row, transports[j]);
 			}
 		}

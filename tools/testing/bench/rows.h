@@ -17,6 +17,7 @@ enum mode { MODE_ICOUNT, MODE_TIME, MODE_PROFILE, MODE_SHARED };
  * @floor: it is about no transport
  * @two_cpus: it needs two CPUs
  * @no_time: it takes too long to be repeated
+ * @fewer: bus1 takes as few system calls as there can be
  * @only: the only transport that can
  */
 struct row {
@@ -29,6 +30,7 @@ struct row {
 	bool floor;
 	bool two_cpus;
 	bool no_time;
+	bool fewer;
 	const struct transport *only;
 };
 
