@@ -38,23 +38,15 @@
  * struct bus1_ioctl - a command
  * @peer: peer it is issued on
  * @file: its file
- * @uarg: argument, in user space
+ * @uarg: argument, in user space; read once, with its size as a constant, which
+ *	spares a look at what the memory is that it is copied to
  * @refused: file of another peer that turned out to disconnect, or NULL
- * @arg: argument, as it was read; nothing is read a second time
  */
 struct bus1_ioctl {
 	struct bus1_peer *peer;
 	struct file *file;
 	void __user *uarg;
 	struct file *refused;
-	union {
-		u64 value;
-		struct bus1_cmd_peer_reset reset;
-		struct bus1_cmd_handle_transfer transfer;
-		struct bus1_cmd_nodes_destroy destroy;
-		struct bus1_cmd_send send;
-		struct bus1_cmd_recv recv;
-	} arg;
 };
 
 /* A pointer that travelled in 64 bits; NULL if the kernel has fewer. */
@@ -66,31 +58,66 @@ static int bus1_ioctl_ptr(u64 value, void __user **ptrp)
 	return 0;
 }
 
-/* Read an array of @n elements, into @few if it fits. */
-static int bus1_ioctl_array(u64 value, size_t n, size_t size, void *few,
+/* Read an array that is too long for the stack. */
+static int bus1_ioctl_array(const void __user *ptr, size_t n, size_t size,
 			    void **arrayp)
 {
+	void *array;
+
+	array = bus1_array_new(n, size);
+	if (!array)
+		return -ENOMEM;
+	if (copy_from_user(array, ptr, n * size)) {
+		kvfree(array);
+		return -EFAULT;
+	}
+	*arrayp = array;
+	return 0;
+}
+
+/* Read @n IDs, into @few if they fit: one by one, which takes no check of sizes. */
+static int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp)
+{
+	const u64 __user *ids;
 	void __user *ptr;
-	void *array = few;
+	size_t i;
 	int r;
 
-	*arrayp = few;
+	*idsp = few;
 	if (!n)
 		return 0;
 	r = bus1_ioctl_ptr(value, &ptr);
 	if (r < 0)
 		return r;
-	if (n > BUS1_IOCTL_INLINE) {
-		array = bus1_array_new(n, size);
-		if (!array)
-			return -ENOMEM;
+	if (n > BUS1_IOCTL_INLINE)
+		return bus1_ioctl_array(ptr, n, sizeof(*few), idsp);
+	for (i = 0, ids = ptr; i < n; ++i) {
+		if (get_user(few[i], ids + i))
+			return -EFAULT;
 	}
-	if (copy_from_user(array, ptr, n * size)) {
-		if (array != few)
-			kvfree(array);
-		return -EFAULT;
+	return 0;
+}
+
+/* The same for descriptors. */
+static int bus1_ioctl_fds(u64 value, size_t n, int *few, void **fdsp)
+{
+	const int __user *fds;
+	void __user *ptr;
+	size_t i;
+	int r;
+
+	*fdsp = few;
+	if (!n)
+		return 0;
+	r = bus1_ioctl_ptr(value, &ptr);
+	if (r < 0)
+		return r;
+	if (n > BUS1_IOCTL_INLINE)
+		return bus1_ioctl_array(ptr, n, sizeof(*few), fdsp);
+	for (i = 0, fds = ptr; i < n; ++i) {
+		if (get_user(few[i], fds + i))
+			return -EFAULT;
 	}
-	*arrayp = array;
 	return 0;
 }
 
@@ -102,50 +129,58 @@ static void bus1_ioctl_array_free(void *array, const void *few)
 
 static int bus1_ioctl_peer_query(struct bus1_ioctl *ctx)
 {
-	struct bus1_cmd_peer_reset *query = &ctx->arg.reset;
+	struct bus1_cmd_peer_reset query;
 	struct bus1_cost limits;
 
-	if (query->flags)
+	if (copy_from_user(&query, ctx->uarg, sizeof(query)))
+		return -EFAULT;
+	if (query.flags)
 		return -EINVAL;
 
 	bus1_quota_get_limits(&ctx->peer->quota, &limits);
-	query->peer_flags = 0;
-	query->max_slices = limits.n[BUS1_RESOURCE_SLICES];
-	query->max_handles = limits.n[BUS1_RESOURCE_HANDLES];
-	query->max_inflight_bytes = limits.n[BUS1_RESOURCE_BYTES];
-	query->max_inflight_fds = limits.n[BUS1_RESOURCE_FDS];
-	return copy_to_user(ctx->uarg, query, sizeof(*query)) ? -EFAULT : 0;
+	query.peer_flags = 0;
+	query.max_slices = limits.n[BUS1_RESOURCE_SLICES];
+	query.max_handles = limits.n[BUS1_RESOURCE_HANDLES];
+	query.max_inflight_bytes = limits.n[BUS1_RESOURCE_BYTES];
+	query.max_inflight_fds = limits.n[BUS1_RESOURCE_FDS];
+	return copy_to_user(ctx->uarg, &query, sizeof(query)) ? -EFAULT : 0;
 }
 
 static int bus1_ioctl_peer_reset(struct bus1_ioctl *ctx)
 {
-	const struct bus1_cmd_peer_reset *reset = &ctx->arg.reset;
-	struct bus1_cost limits = {
-		.n[BUS1_RESOURCE_SLICES] = reset->max_slices,
-		.n[BUS1_RESOURCE_HANDLES] = reset->max_handles,
-		.n[BUS1_RESOURCE_BYTES] = reset->max_inflight_bytes,
-		.n[BUS1_RESOURCE_FDS] = reset->max_inflight_fds,
-	};
+	struct bus1_cmd_peer_reset reset;
+	struct bus1_cost limits;
 	size_t i;
 
-	if (reset->flags & ~(BUS1_PEER_RESET_FLAG_FLUSH |
-			     BUS1_PEER_RESET_FLAG_FLUSH_SEED))
+	if (copy_from_user(&reset, ctx->uarg, sizeof(reset)))
+		return -EFAULT;
+	if (reset.flags & ~(BUS1_PEER_RESET_FLAG_FLUSH |
+			    BUS1_PEER_RESET_FLAG_FLUSH_SEED))
 		return -EINVAL;
-	if (reset->peer_flags != U64_MAX)
+	if (reset.peer_flags != U64_MAX)
 		return -EINVAL;
+
+	limits.n[BUS1_RESOURCE_SLICES] = reset.max_slices;
+	limits.n[BUS1_RESOURCE_HANDLES] = reset.max_handles;
+	limits.n[BUS1_RESOURCE_BYTES] = reset.max_inflight_bytes;
+	limits.n[BUS1_RESOURCE_FDS] = reset.max_inflight_fds;
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		if (limits.n[i] > INT_MAX && limits.n[i] != U32_MAX)
 			return -EINVAL;
 	}
 
 	return bus1_peer_reset(ctx->peer, &limits,
-			       reset->flags & BUS1_PEER_RESET_FLAG_FLUSH,
-			       reset->flags & BUS1_PEER_RESET_FLAG_FLUSH_SEED);
+			       reset.flags & BUS1_PEER_RESET_FLAG_FLUSH,
+			       reset.flags & BUS1_PEER_RESET_FLAG_FLUSH_SEED);
 }
 
 static int bus1_ioctl_handle_release(struct bus1_ioctl *ctx)
 {
-	return bus1_handle_release(ctx->peer, ctx->arg.value);
+	u64 id;
+
+	if (copy_from_user(&id, ctx->uarg, sizeof(id)))
+		return -EFAULT;
+	return bus1_handle_release(ctx->peer, id);
 }
 
 /* Whether the ID is unknown matters before whether the descriptor is. */
@@ -163,15 +198,16 @@ static int bus1_ioctl_transfer_refused(struct bus1_peer *peer, u64 id,
 	return error;
 }
 
-static int bus1_ioctl_transfer_to(struct bus1_ioctl *ctx, struct bus1_peer *dst)
+static int bus1_ioctl_transfer_to(struct bus1_ioctl *ctx, u64 src_id,
+				  struct bus1_peer *dst)
 {
 	struct bus1_cmd_handle_transfer __user *uarg = ctx->uarg;
 	struct bus1_handle *src_handle, *dst_handle;
 	u64 id;
 	int r;
 
-	r = bus1_peer_transfer(ctx->peer, ctx->arg.transfer.src_handle, dst,
-			       &src_handle, &dst_handle);
+	r = bus1_peer_transfer(ctx->peer, src_id, dst, &src_handle,
+			       &dst_handle);
 	if (r < 0)
 		return r;
 
@@ -188,38 +224,40 @@ static int bus1_ioctl_transfer_to(struct bus1_ioctl *ctx, struct bus1_peer *dst)
 
 static int bus1_ioctl_handle_transfer(struct bus1_ioctl *ctx)
 {
-	const struct bus1_cmd_handle_transfer *transfer = &ctx->arg.transfer;
+	struct bus1_cmd_handle_transfer transfer;
 	struct file *file = NULL;
 	struct bus1_peer *dst;
 	int r;
 
-	if (transfer->flags || transfer->dst_handle != BUS1_HANDLE_INVALID)
+	if (copy_from_user(&transfer, ctx->uarg, sizeof(transfer)))
+		return -EFAULT;
+	if (transfer.flags || transfer.dst_handle != BUS1_HANDLE_INVALID)
 		return -EINVAL;
 
-	if (transfer->dst_fd == U64_MAX)
-		return bus1_ioctl_transfer_to(ctx, ctx->peer);
+	if (transfer.dst_fd == U64_MAX)
+		return bus1_ioctl_transfer_to(ctx, transfer.src_handle, ctx->peer);
 
-	if (transfer->dst_fd <= INT_MAX)
-		file = fget(transfer->dst_fd);
+	if (transfer.dst_fd <= INT_MAX)
+		file = fget(transfer.dst_fd);
 	if (!file)
 		return bus1_ioctl_transfer_refused(ctx->peer,
-						   transfer->src_handle,
+						   transfer.src_handle,
 						   -EBADF);
 	if (!bus1_is_peer_file(file)) {
 		fput(file);
 		return bus1_ioctl_transfer_refused(ctx->peer,
-						   transfer->src_handle,
+						   transfer.src_handle,
 						   -EOPNOTSUPP);
 	}
 	dst = bus1_file_peer(file);
 	if (!bus1_peer_acquire(dst)) {
 		ctx->refused = file;
 		return bus1_ioctl_transfer_refused(ctx->peer,
-						   transfer->src_handle,
+						   transfer.src_handle,
 						   -ESHUTDOWN);
 	}
 
-	r = bus1_ioctl_transfer_to(ctx, dst);
+	r = bus1_ioctl_transfer_to(ctx, transfer.src_handle, dst);
 	bus1_peer_release(dst);
 	fput(file);
 	return r;
@@ -227,24 +265,25 @@ static int bus1_ioctl_handle_transfer(struct bus1_ioctl *ctx)
 
 static int bus1_ioctl_nodes_destroy(struct bus1_ioctl *ctx)
 {
-	const struct bus1_cmd_nodes_destroy *destroy = &ctx->arg.destroy;
+	struct bus1_cmd_nodes_destroy destroy;
 	u64 few[BUS1_IOCTL_INLINE];
 	void *ids;
 	int r;
 
-	if (destroy->flags & ~BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES)
+	if (copy_from_user(&destroy, ctx->uarg, sizeof(destroy)))
+		return -EFAULT;
+	if (destroy.flags & ~BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES)
 		return -EINVAL;
-	if (destroy->n_nodes > bus1_user_limit(BUS1_RESOURCE_HANDLES))
+	if (destroy.n_nodes > bus1_user_limit(BUS1_RESOURCE_HANDLES))
 		return -EINVAL;
-	if (!destroy->n_nodes)
+	if (!destroy.n_nodes)
 		return 0;
 
-	r = bus1_ioctl_array(destroy->ptr_nodes, destroy->n_nodes, sizeof(u64),
-			     few, &ids);
+	r = bus1_ioctl_ids(destroy.ptr_nodes, destroy.n_nodes, few, &ids);
 	if (r < 0)
 		return r;
-	r = bus1_nodes_destroy(ctx->peer, ids, destroy->n_nodes,
-			       destroy->flags &
+	r = bus1_nodes_destroy(ctx->peer, ids, destroy.n_nodes,
+			       destroy.flags &
 			       BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES);
 	bus1_ioctl_array_free(ids, few);
 	return r;
@@ -252,7 +291,11 @@ static int bus1_ioctl_nodes_destroy(struct bus1_ioctl *ctx)
 
 static int bus1_ioctl_slice_release(struct bus1_ioctl *ctx)
 {
-	return bus1_message_release(ctx->peer, ctx->arg.value);
+	u64 offset;
+
+	if (copy_from_user(&offset, ctx->uarg, sizeof(offset)))
+		return -EFAULT;
+	return bus1_message_release(ctx->peer, offset);
 }
 
 /**
@@ -292,7 +335,40 @@ static void bus1_ioctl_vecs_from_compat(struct iovec *vecs, size_t n)
 		vecs[n].iov_len = vec.iov_len;
 	}
 }
+
+static int bus1_ioctl_vecs_copy_compat(struct iovec *vecs,
+				       const void __user *ptr, size_t n)
+{
+	if (copy_from_user(vecs, ptr, n * sizeof(struct compat_iovec)))
+		return -EFAULT;
+	bus1_ioctl_vecs_from_compat(vecs, n);
+	return 0;
+}
+#else
+static int bus1_ioctl_vecs_copy_compat(struct iovec *vecs,
+				       const void __user *ptr, size_t n)
+{
+	return -EFAULT;
+}
 #endif
+
+static inline int bus1_ioctl_vecs_copy(struct iovec *vecs,
+				       const void __user *ptr, size_t n)
+{
+	const struct iovec __user *from = ptr;
+	size_t i;
+
+	if (in_compat_syscall())
+		return bus1_ioctl_vecs_copy_compat(vecs, ptr, n);
+	if (n > BUS1_IOCTL_INLINE)
+		return copy_from_user(vecs, ptr, n * sizeof(*vecs)) ? -EFAULT : 0;
+	for (i = 0; i < n; ++i) {
+		if (get_user(vecs[i].iov_base, &from[i].iov_base) ||
+		    get_user(vecs[i].iov_len, &from[i].iov_len))
+			return -EFAULT;
+	}
+	return 0;
+}
 
 /*
  * Read the vectors. This is what import_iovec() does, but that shortens what is
@@ -301,12 +377,12 @@ static void bus1_ioctl_vecs_from_compat(struct iovec *vecs, size_t n)
 static int bus1_ioctl_vecs(const struct bus1_cmd_send *send,
 			   struct bus1_ioctl_send *arrays)
 {
-	size_t i, n = send->n_vecs, size = sizeof(struct iovec);
-	struct iovec *vecs;
+	size_t i, n = send->n_vecs;
+	struct iovec *vecs = arrays->few_vecs;
 	void __user *ptr;
 	int r;
 
-	arrays->vecs = arrays->few_vecs;
+	arrays->vecs = vecs;
 	if (!n)
 		return 0;
 	r = bus1_ioctl_ptr(send->ptr_vecs, &ptr);
@@ -318,18 +394,9 @@ static int bus1_ioctl_vecs(const struct bus1_cmd_send *send,
 			return -ENOMEM;
 		arrays->vecs = vecs;
 	}
-	vecs = arrays->vecs;
-
-#ifdef CONFIG_COMPAT
-	if (in_compat_syscall())
-		size = sizeof(struct compat_iovec);
-#endif
-	if (copy_from_user(vecs, ptr, n * size))
-		return -EFAULT;
-#ifdef CONFIG_COMPAT
-	if (in_compat_syscall())
-		bus1_ioctl_vecs_from_compat(vecs, n);
-#endif
+	r = bus1_ioctl_vecs_copy(vecs, ptr, n);
+	if (r < 0)
+		return r;
 
 	for (i = 0; i < n; ++i) {
 		if (vecs[i].iov_len > MAX_RW_COUNT - arrays->n_bytes)
@@ -352,17 +419,16 @@ static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
 	arrays->handles = arrays->few_handles;
 	arrays->fds = arrays->few_fds;
 
-	r = bus1_ioctl_array(send->ptr_destinations, send->n_destinations,
-			     sizeof(u64), arrays->few_dests, &arrays->dests);
+	r = bus1_ioctl_ids(send->ptr_destinations, send->n_destinations,
+			   arrays->few_dests, &arrays->dests);
 	if (r >= 0)
 		r = bus1_ioctl_vecs(send, arrays);
 	if (r >= 0)
-		r = bus1_ioctl_array(send->ptr_handles, send->n_handles,
-				     sizeof(u64), arrays->few_handles,
-				     &arrays->handles);
+		r = bus1_ioctl_ids(send->ptr_handles, send->n_handles,
+				   arrays->few_handles, &arrays->handles);
 	if (r >= 0)
-		r = bus1_ioctl_array(send->ptr_fds, send->n_fds, sizeof(int),
-				     arrays->few_fds, &arrays->fds);
+		r = bus1_ioctl_fds(send->ptr_fds, send->n_fds, arrays->few_fds,
+				   &arrays->fds);
 	return r;
 }
 
@@ -414,9 +480,9 @@ static int bus1_ioctl_send_errors(const struct bus1_send *send, u64 value)
 }
 
 static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
+				  const struct bus1_cmd_send *args,
 				  struct bus1_ioctl_send *arrays)
 {
-	const struct bus1_cmd_send *args = &ctx->arg.send;
 	struct bus1_send_params params = {
 		.dests = arrays->dests,
 		.n_dests = args->n_destinations,
@@ -448,19 +514,68 @@ static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
 	return r;
 }
 
-static int bus1_ioctl_send(struct bus1_ioctl *ctx)
+static int bus1_ioctl_send_any(struct bus1_ioctl *ctx,
+			       const struct bus1_cmd_send *args)
 {
 	struct bus1_ioctl_send arrays;
 	int r;
 
-	r = bus1_ioctl_send_check(&ctx->arg.send);
-	if (r < 0)
-		return r;
-	r = bus1_ioctl_send_read(&ctx->arg.send, &arrays);
+	r = bus1_ioctl_send_read(args, &arrays);
 	if (r >= 0)
-		r = bus1_ioctl_send_arrays(ctx, &arrays);
+		r = bus1_ioctl_send_arrays(ctx, args, &arrays);
 	bus1_ioctl_send_free(&arrays);
 	return r;
+}
+
+/* Most are of this kind, and need none of the rest. */
+static bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args)
+{
+	return args->n_destinations == 1 && args->n_vecs == 1 &&
+	       !(args->flags | args->ptr_errors | args->n_handles | args->n_fds);
+}
+
+static int bus1_ioctl_send_bytes(struct bus1_ioctl *ctx,
+				 const struct bus1_cmd_send *args)
+{
+	struct iov_iter iter;
+	void __user *ptr;
+	struct iovec vec;
+	u64 dest;
+	int r;
+
+	r = bus1_ioctl_ptr(args->ptr_destinations, &ptr);
+	if (r < 0)
+		return r;
+	if (get_user(dest, (u64 __user *)ptr))
+		return -EFAULT;
+	r = bus1_ioctl_ptr(args->ptr_vecs, &ptr);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_vecs_copy(&vec, ptr, 1);
+	if (r < 0)
+		return r;
+	if (vec.iov_len > MAX_RW_COUNT)
+		return -EMSGSIZE;
+	if (!access_ok(vec.iov_base, vec.iov_len))
+		return -EFAULT;
+
+	iov_iter_ubuf(&iter, ITER_SOURCE, vec.iov_base, vec.iov_len);
+	return bus1_send_bytes(ctx->peer, dest, &iter);
+}
+
+static int bus1_ioctl_send(struct bus1_ioctl *ctx)
+{
+	struct bus1_cmd_send args;
+	int r;
+
+	if (copy_from_user(&args, ctx->uarg, sizeof(args)))
+		return -EFAULT;
+	r = bus1_ioctl_send_check(&args);
+	if (r < 0)
+		return r;
+	if (bus1_ioctl_send_is_bytes(&args))
+		return bus1_ioctl_send_bytes(ctx, &args);
+	return bus1_ioctl_send_any(ctx, &args);
 }
 
 /* Wait until there is something to receive. */
@@ -494,17 +609,20 @@ static int bus1_ioctl_recv_wait(struct bus1_peer *peer)
 
 static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 {
-	struct bus1_cmd_recv *args = &ctx->arg.recv;
 	struct bus1_cmd_recv __user *uarg = ctx->uarg;
-	bool seed = args->flags & BUS1_RECV_FLAG_SEED;
-	bool install_fds = args->flags & BUS1_RECV_FLAG_INSTALL_FDS;
+	struct bus1_cmd_recv args;
+	bool seed, install_fds;
 	struct bus1_recv recv;
 	int r;
 
-	if (args->flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS))
+	if (copy_from_user(&args, uarg, sizeof(args)))
+		return -EFAULT;
+	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS))
 		return -EINVAL;
+	seed = args.flags & BUS1_RECV_FLAG_SEED;
+	install_fds = args.flags & BUS1_RECV_FLAG_INSTALL_FDS;
 
-	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, seed,
+	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
 				      install_fds)) == -EAGAIN) {
 		/* fcntl() may change it meanwhile: that is before or after this */
 		if (seed || data_race(ctx->file->f_flags) & O_NONBLOCK)
@@ -516,14 +634,14 @@ static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 	if (r < 0)
 		return r;
 
-	args->msg.type = recv.type;
-	args->msg.flags = recv.more ? BUS1_MSG_FLAG_CONTINUE : 0;
-	args->msg.destination = recv.destination;
-	args->msg.offset = recv.offset;
-	args->msg.n_bytes = recv.n_bytes;
-	args->msg.n_handles = recv.n_handles;
-	args->msg.n_fds = recv.n_fds;
-	if (copy_to_user(&uarg->msg, &args->msg, sizeof(args->msg))) {
+	args.msg.type = recv.type;
+	args.msg.flags = recv.more ? BUS1_MSG_FLAG_CONTINUE : 0;
+	args.msg.destination = recv.destination;
+	args.msg.offset = recv.offset;
+	args.msg.n_bytes = recv.n_bytes;
+	args.msg.n_handles = recv.n_handles;
+	args.msg.n_fds = recv.n_fds;
+	if (copy_to_user(&uarg->msg, &args.msg, sizeof(args.msg))) {
 		bus1_recv_abort(&recv);
 		return -EFAULT;
 	}
@@ -533,7 +651,7 @@ static int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 /**
  * struct bus1_ioctl_op - how to handle a command
  * @cmd: the command
- * @fn: called with the argument read
+ * @fn: reads the argument, and does it
  */
 struct bus1_ioctl_op {
 	unsigned int cmd;
@@ -589,10 +707,7 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 	ctx.file = file;
 	ctx.refused = NULL;
 	ctx.uarg = (void __user *)arg;
-	if (copy_from_user(&ctx.arg, ctx.uarg, _IOC_SIZE(cmd)))
-		r = -EFAULT;
-	else
-		r = op->fn(&ctx);
+	r = op->fn(&ctx);
 	bus1_peer_release(peer);
 
 	/* Nobody is told of a disconnect before it has happened */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/align.h>
+#include <linux/atomic.h>
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/mm.h>
@@ -139,6 +140,38 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
 	kvfree(cargo);
 }
 
+/*
+ * A peer keeps the last message that it was done with for the next one: it is taken
+ * by whoever exchanges it first. KASAN shall see each message end.
+ */
+static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
+{
+	struct bus1_message *message = NULL;
+
+	if (!IS_ENABLED(CONFIG_KASAN))
+		message = xchg(&peer->spare, NULL);
+	return message ?: kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
+}
+
+static void bus1_message_put(struct bus1_peer *peer,
+			     struct bus1_message *message)
+{
+	if (IS_ENABLED(CONFIG_KASAN) || cmpxchg(&peer->spare, NULL, message))
+		kmem_cache_free(bus1_message_cache, message);
+}
+
+/**
+ * bus1_message_free_spare() - free the message that a peer has kept
+ * @peer: peer that nobody uses any more
+ *
+ * Context: Any.
+ */
+void bus1_message_free_spare(struct bus1_peer *peer)
+{
+	if (peer->spare)
+		kmem_cache_free(bus1_message_cache, peer->spare);
+}
+
 /**
  * bus1_message_new() - charge and allocate a message
  * @peer: receiver
@@ -160,7 +193,7 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 	struct bus1_message *message;
 	int r;
 
-	message = kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
+	message = bus1_message_get(peer);
 	if (!message)
 		return ERR_PTR(-ENOMEM);
 
@@ -189,7 +222,7 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 error_uncharge:
 	bus1_quota_uncharge(&peer->quota, message->share, &message->cost);
 error:
-	kmem_cache_free(bus1_message_cache, message);
+	bus1_message_put(peer, message);
 	return ERR_PTR(r);
 }
 
@@ -202,18 +235,22 @@ error:
  */
 void bus1_message_free(struct bus1_message *message, bool scrub)
 {
+	struct bus1_peer *peer;
+	struct bus1_node *node;
+
 	if (!message)
 		return;
 
 	WARN_ON_ONCE(message->entry.state != BUS1_ENTRY_IDLE);
 
-	bus1_pool_free(message->peer->pool, &message->slice, scrub);
-	bus1_quota_uncharge(&message->peer->quota, message->share,
-			    &message->cost);
+	peer = message->peer;
+	node = message->node;
+	bus1_pool_free(peer->pool, &message->slice, scrub);
+	bus1_quota_uncharge(&peer->quota, message->share, &message->cost);
 	bus1_cargo_unref(message->cargo);
+	bus1_message_put(peer, message);
 	/* Last: the node may be all that keeps the receiver in memory */
-	bus1_node_unref(message->node);
-	kmem_cache_free(bus1_message_cache, message);
+	bus1_node_unref(node);
 }
 
 static struct bus1_message *bus1_message_of(struct bus1_pool_slice *slice)

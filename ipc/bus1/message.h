@@ -105,6 +105,7 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 				      const struct bus1_layout *layout,
 				      struct bus1_cargo *cargo);
 void bus1_message_free(struct bus1_message *message, bool scrub);
+void bus1_message_free_spare(struct bus1_peer *peer);
 int bus1_message_release(struct bus1_peer *peer, u64 offset);
 void bus1_message_release_all(struct bus1_peer *peer);
 u64 bus1_message_end(const struct bus1_message *message);

@@ -134,6 +134,7 @@ static void bus1_peer_free(struct kref *ref)
 	struct bus1_peer *peer = container_of(ref, struct bus1_peer, ref);
 
 	WARN_ON_ONCE(peer->seed);
+	bus1_message_free_spare(peer);
 	bus1_queue_deinit(&peer->queue);
 	bus1_handle_table_deinit(&peer->handles);
 	bus1_quota_deinit(&peer->quota);

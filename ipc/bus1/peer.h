@@ -86,6 +86,7 @@ enum bus1_entry_type {
  * @birth_sem: see above
  * @recv_mutex: see above
  * @seed: the message that the peer pinned for itself, or NULL (recv_mutex)
+ * @spare: a message that is not used, kept for the next one (atomic)
  * @is_torn_down: it is disconnected (recv_mutex to set it; read without)
  */
 struct bus1_peer {
@@ -102,6 +103,7 @@ struct bus1_peer {
 	struct rw_semaphore birth_sem; /* see above */
 	struct mutex recv_mutex; /* see above */
 	struct bus1_message *seed;
+	struct bus1_message *spare;
 	bool is_torn_down;
 };
 

@@ -146,42 +146,75 @@ static bool bus1_share_is_empty(const struct bus1_share *share)
 	return true;
 }
 
-/*
- * Pin the share of @user. If there is none, add @spare; NULL without @spare.
- * The own share is always there.
- */
+/* The share of @user, or NULL. The own share is always there. */
 static struct bus1_share *
-bus1_quota_pin_share_locked(struct bus1_quota *quota, struct bus1_user *user,
-			    struct bus1_share *spare)
+bus1_quota_find_share_locked(struct bus1_quota *quota,
+			     const struct bus1_user *user)
 {
-	struct rb_node **slot = &quota->shares.rb_node, *parent = NULL;
-	struct bus1_share *share = NULL;
+	struct rb_node *rb = quota->shares.rb_node;
+	struct bus1_share *share;
 
 	lockdep_assert_held(&quota->lock);
 
 	if (user == quota->user)
 		return &quota->own_share;
+	while (rb) {
+		share = rb_entry(rb, struct bus1_share, rb);
+		if (user == share->user)
+			return share;
+		rb = user < share->user ? rb->rb_left : rb->rb_right;
+	}
+	return NULL;
+}
+
+static void bus1_quota_add_share_locked(struct bus1_quota *quota,
+					struct bus1_share *share)
+{
+	struct rb_node **slot = &quota->shares.rb_node, *parent = NULL;
+	struct bus1_share *at;
+
+	lockdep_assert_held(&quota->lock);
 
 	while (*slot) {
 		parent = *slot;
-		share = rb_entry(parent, struct bus1_share, rb);
-		if (user == share->user)
-			break;
-		slot = user < share->user ? &parent->rb_left :
-					    &parent->rb_right;
+		at = rb_entry(parent, struct bus1_share, rb);
+		slot = share->user < at->user ? &parent->rb_left :
+						&parent->rb_right;
 	}
-	if (!*slot) {
-		share = spare;
-		if (!share)
-			return NULL;
-		rb_link_node(&share->rb, parent, slot);
-		rb_insert_color(&share->rb, &quota->shares);
-	}
+	rb_link_node(&share->rb, parent, slot);
+	rb_insert_color(&share->rb, &quota->shares);
+}
+
+/* It is used, or about to be. */
+static void bus1_quota_unpark_share_locked(struct bus1_quota *quota,
+					   struct bus1_share *share)
+{
+	lockdep_assert_held(&quota->lock);
+
 	if (!list_empty(&share->idle_link)) {
 		list_del_init(&share->idle_link);
 		--quota->n_idle;
 	}
-	++share->pins;
+}
+
+/* Pin the share of @user. If there is none, add @spare; NULL without @spare. */
+static struct bus1_share *
+bus1_quota_pin_share_locked(struct bus1_quota *quota, struct bus1_user *user,
+			    struct bus1_share *spare)
+{
+	struct bus1_share *share;
+
+	share = bus1_quota_find_share_locked(quota, user);
+	if (!share) {
+		if (!spare)
+			return NULL;
+		bus1_quota_add_share_locked(quota, spare);
+		share = spare;
+	}
+	if (share != &quota->own_share) {
+		bus1_quota_unpark_share_locked(quota, share);
+		++share->pins;
+	}
 	return share;
 }
 
@@ -495,26 +528,67 @@ static int bus1_quota_reserve_locked(struct bus1_quota *quota,
 	return 0;
 }
 
-/* Take what has been checked and reserved. */
+/* Take what has been checked and reserved; of own commands if @share is NULL. */
 static void bus1_quota_commit_locked(struct bus1_quota *quota,
-				     struct bus1_charge *charge)
+				     struct bus1_share *share,
+				     const struct bus1_cost *cost)
 {
+	enum bus1_class class = share ? BUS1_CLASS_RECEIVED : BUS1_CLASS_OWN;
 	unsigned int i;
 	u32 n;
 
 	lockdep_assert_held(&quota->lock);
 
+#pragma GCC unroll 4 /* Most cost nothing of most */
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
-		n = charge->cost->n[i];
+		n = cost->n[i];
 		if (!n)
 			continue;
-		quota->credit[charge->class][i] -= n;
-		if (charge->share)
-			bus1_fair_charge(&quota->received[i],
-					 &charge->share->held[i], n);
+		quota->credit[class][i] -= n;
+		if (share)
+			bus1_fair_charge(&quota->received[i], &share->held[i],
+					 n);
 		else
 			quota->own[i] += n;
 	}
+}
+
+/*
+ * What nearly all charges come to: there is credit for all of it, and room. If so,
+ * charge it and return true; else nothing has changed, and the rest of this file
+ * finds out why. This asks what bus1_quota_check_locked() asks.
+ */
+static bool bus1_quota_try_charge_locked(struct bus1_quota *quota,
+					 struct bus1_share *share,
+					 const struct bus1_cost *cost)
+{
+	enum bus1_class class = share ? BUS1_CLASS_RECEIVED : BUS1_CLASS_OWN;
+	struct bus1_fair *fair;
+	unsigned int i;
+	u32 n, max;
+
+	lockdep_assert_held(&quota->lock);
+
+#pragma GCC unroll 4 /* Most cost nothing of most */
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		n = cost->n[i];
+		if (!n)
+			continue;
+		fair = &quota->received[i];
+		max = bus1_user_limit(i);
+		if (quota->credit[class][i] < n || quota->seen[i] != max ||
+		    (u64)fair->total + quota->own[i] + n >
+		    min(max, quota->limits[i]))
+			return false;
+		if (!share || share == &quota->own_share)
+			continue;
+		if (fair->budget != min(quota->limits[i],
+					DIV_ROUND_UP(max, 2)) ||
+		    !bus1_fair_may_charge(fair, &share->held[i], n))
+			return false;
+	}
+	bus1_quota_commit_locked(quota, share, cost);
+	return true;
 }
 
 /* Charge without the user: 0, -EDQUOT, or -EAGAIN if the user is needed. */
@@ -530,7 +604,7 @@ static int bus1_quota_charge_fast_locked(struct bus1_quota *quota,
 		return r;
 	if (!charge->covered)
 		return -EAGAIN;
-	bus1_quota_commit_locked(quota, charge);
+	bus1_quota_commit_locked(quota, charge->share, charge->cost);
 	return 0;
 }
 
@@ -553,7 +627,7 @@ static int bus1_quota_charge_slow_locked(struct bus1_quota *quota,
 		r = bus1_quota_reserve_locked(quota, charge, i);
 	}
 	if (!r)
-		bus1_quota_commit_locked(quota, charge);
+		bus1_quota_commit_locked(quota, charge->share, charge->cost);
 	bus1_quota_settle_locked(quota);
 	return r;
 }
@@ -598,29 +672,15 @@ static bool bus1_cost_is_zero(const struct bus1_cost *cost)
 	return !(cost->n[0] | cost->n[1] | cost->n[2] | cost->n[3]);
 }
 
-/**
- * bus1_quota_charge() - charge a peer for what is sent to it
- * @quota: the quota of the receiving peer
- * @sender: the user that sends
- * @cost: how much of each resource
- * @sharep: where to return the share that it is charged on
- *
- * All of @cost is charged, or nothing is. The share stays valid while anything
- * is charged on it, and must not be used after that.
- *
- * Context: process context, may sleep.
- * Return: 0, -EDQUOT if a limit or a share does not allow it, -ENOMEM.
- */
-int bus1_quota_charge(struct bus1_quota *quota, struct bus1_user *sender,
-		      const struct bus1_cost *cost, struct bus1_share **sharep)
+/* bus1_quota_charge(), where it takes more than the quota as it is. */
+static int bus1_quota_charge_sender(struct bus1_quota *quota,
+				    struct bus1_user *sender,
+				    const struct bus1_cost *cost,
+				    struct bus1_share **sharep)
 {
-	struct bus1_charge charge;
 	struct bus1_share *spare = NULL, *parked;
+	struct bus1_charge charge;
 	int r;
-
-	*sharep = &quota->own_share;
-	if (bus1_cost_is_zero(cost))
-		return 0;
 
 	charge.cost = cost;
 	charge.class = BUS1_CLASS_RECEIVED;
@@ -652,6 +712,42 @@ int bus1_quota_charge(struct bus1_quota *quota, struct bus1_user *sender,
 	else
 		*sharep = charge.share;
 	return r;
+}
+
+/**
+ * bus1_quota_charge() - charge a peer for what is sent to it
+ * @quota: the quota of the receiving peer
+ * @sender: the user that sends
+ * @cost: how much of each resource
+ * @sharep: where to return the share that it is charged on
+ *
+ * All of @cost is charged, or nothing is. The share stays valid while anything
+ * is charged on it, and must not be used after that.
+ *
+ * Context: process context, may sleep.
+ * Return: 0, -EDQUOT if a limit or a share does not allow it, -ENOMEM.
+ */
+int bus1_quota_charge(struct bus1_quota *quota, struct bus1_user *sender,
+		      const struct bus1_cost *cost, struct bus1_share **sharep)
+{
+	struct bus1_share *share;
+	bool charged = false;
+
+	*sharep = &quota->own_share;
+	if (bus1_cost_is_zero(cost))
+		return 0;
+
+	spin_lock(&quota->lock);
+	share = bus1_quota_find_share_locked(quota, sender);
+	if (share && bus1_quota_try_charge_locked(quota, share, cost)) {
+		bus1_quota_unpark_share_locked(quota, share);
+		charged = true;
+	}
+	spin_unlock(&quota->lock);
+	if (!charged)
+		return bus1_quota_charge_sender(quota, sender, cost, sharep);
+	*sharep = share;
+	return 0;
 }
 
 /**
@@ -704,6 +800,7 @@ static bool bus1_quota_may_keep_locked(struct bus1_quota *quota,
 	 */
 	if (list_empty(&quota->creditor_link))
 		return false;
+#pragma GCC unroll 4 /* Most cost nothing of most */
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		if (!cost->n[i])
 			continue;
@@ -734,6 +831,7 @@ bus1_quota_release_locked(struct bus1_quota *quota, struct bus1_share *share,
 
 	lockdep_assert_held(&quota->lock);
 
+#pragma GCC unroll 4 /* Most cost nothing of most */
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		n = cost->n[i];
 		if (!n)

@@ -54,9 +54,6 @@ static int bus1_recv_import(struct bus1_recv *recv)
 	size_t i, n = message->layout.n_handles;
 	int r;
 
-	if (!n)
-		return 0;
-
 	recv->handles = bus1_array_new(n, sizeof(*recv->handles));
 	if (!recv->handles)
 		return -ENOMEM;
@@ -149,10 +146,11 @@ static int bus1_recv_prepare_message(struct bus1_recv *recv, u64 max_offset)
 	if (recv->install_fds)
 		recv->n_fds = message->layout.n_files;
 
-	r = bus1_recv_check_fds(recv->n_fds);
-	if (r < 0)
-		return r;
-	return bus1_recv_import(recv);
+	/* Both have arrays, that cost something to have there */
+	r = recv->n_fds ? bus1_recv_check_fds(recv->n_fds) : 0;
+	if (r >= 0 && recv->n_handles)
+		r = bus1_recv_import(recv);
+	return r;
 }
 
 /* A copy of the seed, in a slice of its own. */
@@ -239,7 +237,8 @@ int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
 	}
 
 	recv->entry = bus1_queue_claim(&peer->queue, &drops, &recv->more);
-	bus1_peer_free_drops(&drops);
+	if (!list_empty(&drops))
+		bus1_peer_free_drops(&drops);
 	if (!recv->entry) {
 		mutex_unlock(&peer->recv_mutex);
 		return -EAGAIN;
@@ -264,12 +263,10 @@ int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
 	return r;
 }
 
-/* The message is received: what it carries belongs to the peer now. */
-static void bus1_recv_commit_message(struct bus1_recv *recv)
+/* Handles and files belong to the peer now. */
+static void bus1_recv_commit_cargo(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
-	struct bus1_cargo *cargo = message->cargo;
-	struct bus1_node *node = message->node;
 	struct bus1_cost cost = {};
 	size_t i;
 
@@ -288,6 +285,17 @@ static void bus1_recv_commit_message(struct bus1_recv *recv)
 	message->cost.n[BUS1_RESOURCE_HANDLES] = 0;
 	message->cost.n[BUS1_RESOURCE_FDS] = 0;
 	message->cargo = NULL;
+}
+
+/* The message is received: what it carries belongs to the peer now. */
+static void bus1_recv_commit_message(struct bus1_recv *recv)
+{
+	struct bus1_message *message = recv->message;
+	struct bus1_cargo *cargo = message->cargo;
+	struct bus1_node *node = message->node;
+
+	if (cargo)
+		bus1_recv_commit_cargo(recv);
 	message->node = NULL;
 	if (recv->entry) {
 		spin_lock(&recv->peer->queue.lock);

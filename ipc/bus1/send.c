@@ -298,16 +298,20 @@ int bus1_send_verdict(const struct bus1_send *send)
 	return r;
 }
 
+/* Copies, and so uses up, all of @iter. */
 static int bus1_send_copy_one(struct bus1_message *message,
-			      const struct iov_iter *iter)
+			      struct iov_iter *iter)
 {
 	const struct bus1_layout *layout = &message->layout;
 	struct bus1_pool *pool = message->peer->pool;
-	struct iov_iter it = *iter;
 	int r;
 
+	/*
+	 * [payload:A] pairs with [payload:B] in bus1_queue_claim(): all of it is
+	 * there before an entry is.
+	 */
 	if (layout->n_bytes) {
-		r = bus1_pool_write_iter(pool, &message->slice, 0, &it);
+		r = bus1_pool_write_iter(pool, &message->slice, 0, iter);
 		if (r < 0)
 			return r;
 	}
@@ -328,21 +332,19 @@ static int bus1_send_copy_one(struct bus1_message *message,
  */
 int bus1_send_copy(struct bus1_send *send, const struct iov_iter *iter)
 {
+	struct iov_iter it = *iter;
 	bool copied = false;
 	size_t i;
 	int r;
 
-	/*
-	 * [payload:A] pairs with [payload:B] in bus1_queue_claim(): all of it is
-	 * there before an entry is.
-	 */
 	if (send->seed)
-		return bus1_send_copy_one(send->seed, iter);
+		return bus1_send_copy_one(send->seed, &it);
 
 	for (i = 0; i < send->n_dests; ++i) {
 		if (!send->dests[i].message)
 			continue;
-		r = bus1_send_copy_one(send->dests[i].message, iter);
+		it = *iter;
+		r = bus1_send_copy_one(send->dests[i].message, &it);
 		if (r < 0)
 			return r;
 		copied = true;
@@ -444,6 +446,71 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 		bus1_node_get(handle->node);
 		send->cargo->nodes[i] = bus1_node_ref(handle->node);
 	}
+}
+
+/* A message for the node of @handle with all of @iter. */
+static struct bus1_message *bus1_send_make_one(struct bus1_peer *peer,
+					       struct bus1_handle *handle,
+					       const struct bus1_layout *layout,
+					       struct iov_iter *iter)
+{
+	struct bus1_node *node = handle->node;
+	struct bus1_message *message;
+	int r;
+
+	if (bus1_node_destroyed(node))
+		return ERR_PTR(-EHOSTUNREACH);
+
+	message = bus1_message_new(node->owner, peer->user, layout, NULL);
+	if (IS_ERR(message))
+		return message;
+	message->node = bus1_node_ref(node);
+	message->entry.siblings = &node->queued;
+
+	r = bus1_send_copy_one(message, iter);
+	if (r < 0) {
+		bus1_message_free(message, true);
+		return ERR_PTR(r);
+	}
+	return message;
+}
+
+/**
+ * bus1_send_bytes() - send nothing but bytes to one node
+ * @peer: sender
+ * @dest: ID of the destination
+ * @iter: the payload; is used up
+ *
+ * All that most sends are: the same as preparing, copying and committing a
+ * &struct bus1_send, without having one.
+ *
+ * Context: Process context, may sleep, and wait for user space.
+ * Return: 0; -EMSGSIZE, -ENXIO, -EHOSTUNREACH, -EDQUOT, -EXFULL, -ENOMEM, -EFAULT
+ *	or -EINTR, as the functions above.
+ */
+int bus1_send_bytes(struct bus1_peer *peer, u64 dest, struct iov_iter *iter)
+{
+	struct bus1_message *message;
+	struct bus1_handle *handle;
+	struct bus1_layout layout;
+	int r;
+
+	r = bus1_layout_init(&layout, iov_iter_count(iter), 0, 0);
+	if (r < 0)
+		return r;
+	r = bus1_handle_pin(peer, dest, BUS1_PIN_CREATE, &handle);
+	if (r < 0)
+		return r;
+
+	message = bus1_send_make_one(peer, handle, &layout, iter);
+	if (IS_ERR(message)) {
+		r = PTR_ERR(message);
+	} else {
+		bus1_handle_commit_new(handle);
+		bus1_send_unicast(message);
+	}
+	bus1_handle_unpin(handle);
+	return r;
 }
 
 /**

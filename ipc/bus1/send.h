@@ -92,6 +92,8 @@ struct bus1_send_params {
 	bool is_seed;
 };
 
+int bus1_send_bytes(struct bus1_peer *peer, u64 dest, struct iov_iter *iter);
+
 int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 		      const struct bus1_send_params *params);
 int bus1_send_verdict(const struct bus1_send *send);

@@ -232,25 +232,16 @@ bool bus1_fair_may_charge(const struct bus1_fair *fair,
 }
 
 /**
- * bus1_fair_charge() - let a member take more
+ * bus1_fair_charge_constrained() - the part of bus1_fair_charge() for most members
  * @fair: the fair
- * @member: the member
- * @n: how much more, as bus1_fair_may_charge() has allowed
+ * @member: the member, constrained; counted if it held nothing
+ * @n: how much more, counted as part of all
  *
  * Context: any; the lock of the caller must be held.
  */
-void bus1_fair_charge(struct bus1_fair *fair, struct bus1_fair_member *member,
-		      u32 n)
+void bus1_fair_charge_constrained(struct bus1_fair *fair,
+				  struct bus1_fair_member *member, u32 n)
 {
-	if (!n)
-		return;
-	if (!member->used)
-		++fair->n_members;
-	fair->total += n;
-	if (member->unconstrained) {
-		member->used += n;
-		return;
-	}
 	if (!member->used)
 		list_add_tail(&member->link, &fair->members);
 	fair->constrained += n;
@@ -276,29 +267,18 @@ bool bus1_fair_try_charge(struct bus1_fair *fair,
 }
 
 /**
- * bus1_fair_uncharge() - take back what a member has been charged
+ * bus1_fair_uncharge_constrained() - the part of bus1_fair_uncharge() for most members
  * @fair: the fair
- * @member: the member
- * @n: how much, at most what it holds
+ * @member: the member, constrained
+ * @n: how much, taken out of all already
  *
  * Context: any; the lock of the caller must be held.
  */
-void bus1_fair_uncharge(struct bus1_fair *fair,
-			struct bus1_fair_member *member, u32 n)
+void bus1_fair_uncharge_constrained(struct bus1_fair *fair,
+				    struct bus1_fair_member *member, u32 n)
 {
-	if (!n)
-		return;
-	if (WARN_ON_ONCE(n > member->used))
-		n = member->used;
-	fair->total -= n;
-	if (member->unconstrained) {
-		member->used -= n;
-	} else {
-		fair->constrained -= n;
-		bus1_fair_descend(fair, member, member->used - n);
-		if (!member->used)
-			list_del_init(&member->link);
-	}
+	fair->constrained -= n;
+	bus1_fair_descend(fair, member, member->used - n);
 	if (!member->used)
-		--fair->n_members;
+		list_del_init(&member->link);
 }

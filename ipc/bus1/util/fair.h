@@ -42,6 +42,7 @@
  * Nothing here takes locks: the caller serializes all calls on one fair.
  */
 
+#include <linux/bug.h>
 #include <linux/list.h>
 #include <linux/types.h>
 
@@ -96,11 +97,57 @@ void bus1_fair_member_init(struct bus1_fair_member *member,
 void bus1_fair_set_budget(struct bus1_fair *fair, u32 budget);
 bool bus1_fair_may_charge(const struct bus1_fair *fair,
 			  const struct bus1_fair_member *member, u32 n);
-void bus1_fair_charge(struct bus1_fair *fair, struct bus1_fair_member *member,
-		      u32 n);
+void bus1_fair_charge_constrained(struct bus1_fair *fair,
+				  struct bus1_fair_member *member, u32 n);
 bool bus1_fair_try_charge(struct bus1_fair *fair,
 			  struct bus1_fair_member *member, u32 n);
-void bus1_fair_uncharge(struct bus1_fair *fair,
-			struct bus1_fair_member *member, u32 n);
+void bus1_fair_uncharge_constrained(struct bus1_fair *fair,
+				    struct bus1_fair_member *member, u32 n);
+
+/**
+ * bus1_fair_charge() - let a member take more
+ * @fair: the fair
+ * @member: the member
+ * @n: how much more, as bus1_fair_may_charge() has allowed
+ *
+ * Context: any; the lock of the caller must be held.
+ */
+static inline void bus1_fair_charge(struct bus1_fair *fair,
+				    struct bus1_fair_member *member, u32 n)
+{
+	if (!n)
+		return;
+	if (!member->used)
+		++fair->n_members;
+	fair->total += n;
+	if (member->unconstrained)
+		member->used += n;
+	else
+		bus1_fair_charge_constrained(fair, member, n);
+}
+
+/**
+ * bus1_fair_uncharge() - take back what a member has been charged
+ * @fair: the fair
+ * @member: the member
+ * @n: how much, at most what it holds
+ *
+ * Context: any; the lock of the caller must be held.
+ */
+static inline void bus1_fair_uncharge(struct bus1_fair *fair,
+				      struct bus1_fair_member *member, u32 n)
+{
+	if (!n)
+		return;
+	if (WARN_ON_ONCE(n > member->used))
+		n = member->used;
+	fair->total -= n;
+	if (member->unconstrained)
+		member->used -= n;
+	else
+		bus1_fair_uncharge_constrained(fair, member, n);
+	if (!member->used)
+		--fair->n_members;
+}
 
 #endif /* __BUS1_UTIL_FAIR_H */

@@ -18,6 +18,7 @@
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
+#include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -63,21 +64,32 @@ struct bus1_pool {
 	struct address_space mapping;
 };
 
+struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp);
+
+/* Bytes that are copied without a look at signals and the scheduler. */
+#define BUS1_POOL_RUN_MAX	SZ_64K
+
 /**
- * bus1_pool_page() - get the page of an allocated slice
+ * bus1_pool_run() - find memory of an allocated slice
  * @pool: the pool
+ * @slice: the slice
  * @pos: a byte of the slice, as an offset in the pool
+ * @lenp: how many bytes from there on are wanted, all in the slice; lowered to
+ *	what lies one behind the other in the kernel's addresses
  *
  * Context: Any.
- * Return: The page, as long as the slice is allocated. NULL is a bug.
+ * Return: The page of @pos, as long as the slice is allocated; with
+ *	kmap_local_page() it is that of @lenp bytes.
  */
-static inline struct page *bus1_pool_page(struct bus1_pool *pool, u64 pos)
+static inline struct page *bus1_pool_run(struct bus1_pool *pool,
+					 struct bus1_pool_slice *slice,
+					 u64 pos, size_t *lenp)
 {
-	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
-	struct page *page = xa_load(&pool->pages, pos >> PAGE_SHIFT);
-
-	WARN_ON_ONCE(!page);
-	return page;
+	/* Nearly all slices are in one page */
+	if (pos >> PAGE_SHIFT == slice->offset >> PAGE_SHIFT &&
+	    offset_in_page(pos) + *lenp <= PAGE_SIZE)
+		return slice->page;
+	return bus1_pool_pages_run(pool, pos, lenp);
 }
 
 struct bus1_pool_slice *bus1_pool_lookup_locked(struct bus1_pool *pool,

@@ -16,6 +16,8 @@
 #include <linux/anon_inodes.h>
 #include <linux/err.h>
 #include <linux/file.h>
+#include <linux/gfp.h>
+#include <linux/log2.h>
 #include <linux/module.h>
 #include <linux/percpu_counter.h>
 #include <linux/sched/mm.h>
@@ -26,6 +28,9 @@
 
 /* Pages that a pool keeps once it has them, at its lower end. */
 #define BUS1_POOL_KEEP		4UL
+/* Pages that are asked for (a power of two) and counted in one go. */
+#define BUS1_POOL_ORDER		4U
+#define BUS1_POOL_CHUNK		64UL
 /* Pages that a trimmer reserves and a fault maps at once. */
 #define BUS1_POOL_TRIM_CHUNK	64UL
 #define BUS1_POOL_FAULT_CHUNK	16UL
@@ -69,18 +74,16 @@ static void bus1_pool_uncount_page(struct bus1_pool *pool)
 		percpu_counter_dec(&bus1_pool_excess);
 }
 
-static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index)
+/* Add a page, unless somebody else was faster. Takes the page over. */
+static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index,
+			      struct page *page)
 {
-	struct page *page;
 	void *old;
 
-	page = alloc_page(GFP_HIGHUSER | __GFP_ZERO | BUS1_POOL_GFP);
-	if (!page)
-		return -ENOMEM;
-
 	/*
-	 * [page:A] pairs with [page:B] in bus1_pool_page() and bus1_pool_fault():
-	 * who finds the page finds it zeroed. The index publishes with release.
+	 * [page:A] pairs with [page:B] in bus1_pool_count_present(),
+	 * bus1_pool_pages_run() and bus1_pool_fault(): who finds the page finds it
+	 * zeroed. The index publishes with release.
 	 */
 	old = xa_cmpxchg(&pool->pages, index, NULL, page,
 			 GFP_KERNEL | BUS1_POOL_GFP);
@@ -93,10 +96,79 @@ static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index)
 	return 0;
 }
 
+/*
+ * Add up to @n pages from @index on, where there is none. They lie one behind the
+ * other in memory if that is to be had without effort: then they can be copied to
+ * at once. Apart from that they are pages like all others.
+ */
+static int bus1_pool_add_pages(struct bus1_pool *pool, unsigned long index,
+			       unsigned long n)
+{
+	unsigned int order = min_t(unsigned int, ilog2(n), BUS1_POOL_ORDER);
+	struct page *page = NULL;
+	unsigned long i;
+	int err, r = 0;
+
+	if (order)
+		page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) |
+				   __GFP_ZERO | __GFP_ACCOUNT | __GFP_NOWARN,
+				   order);
+	if (page) {
+		split_page(page, order);
+	} else {
+		order = 0;
+		page = alloc_page(GFP_HIGHUSER | __GFP_ZERO | BUS1_POOL_GFP);
+		if (!page)
+			return -ENOMEM;
+	}
+
+	for (i = 0; i < 1UL << order; ++i) {
+		err = bus1_pool_add_page(pool, index + i, page + i);
+		r = r ?: err;
+	}
+	return r;
+}
+
+/* How many pages are missing from @index on, of @n. At least one. */
+static unsigned long bus1_pool_count_missing(struct bus1_pool *pool,
+					     unsigned long index,
+					     unsigned long n)
+{
+	unsigned long next = index;
+
+	if (n > 1 && xa_find(&pool->pages, &next, index + n - 1, XA_PRESENT))
+		n = max(next - index, 1UL);
+	return n;
+}
+
+/* How many pages there are from @index on, up to @n; @pagep gets the first. */
+static unsigned long bus1_pool_count_present(struct bus1_pool *pool,
+					     unsigned long index,
+					     unsigned long n,
+					     struct page **pagep)
+{
+	XA_STATE(xas, &pool->pages, index);
+	unsigned long i = 0;
+	struct page *page;
+
+	rcu_read_lock();
+	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
+	for (page = xas_load(&xas); page; page = xas_next(&xas)) {
+		if (xas_retry(&xas, page))
+			continue;
+		if (!i)
+			*pagep = page;
+		if (++i == n)
+			break;
+	}
+	rcu_read_unlock();
+	return i;
+}
+
 /**
  * bus1_pool_pages_populate() - have all pages of a slice
  * @pool: the pool
- * @slice: the slice, allocated
+ * @slice: the slice, allocated; is told its first page
  *
  * What was added stays on failure: it is not lost.
  *
@@ -108,22 +180,75 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 			     struct bus1_pool_slice *slice)
 {
 	unsigned long index = slice->offset >> PAGE_SHIFT;
-	unsigned long last = (slice->offset + slice->size - 1) >> PAGE_SHIFT;
+	unsigned long end = ((slice->offset + slice->size - 1) >> PAGE_SHIFT) + 1;
+	struct page *page, **pagep = &slice->page;
 	struct mem_cgroup *old;
-	int r = 0;
+	unsigned long n;
+	int r;
 
-	for (; !r && index <= last; ++index) {
-		if (likely(xa_load(&pool->pages, index)))
+	for (;;) {
+		n = bus1_pool_count_present(pool, index,
+					    min(end - index, BUS1_POOL_CHUNK),
+					    pagep);
+		if (n)
+			pagep = &page;
+		index += n;
+		if (index == end)
+			return 0;
+		if (n == BUS1_POOL_CHUNK)
 			continue;
 
+		n = bus1_pool_count_missing(pool, index,
+					    min(end - index, BUS1_POOL_CHUNK));
 		old = set_active_memcg(pool->memcg);
-		r = bus1_pool_add_page(pool, index);
+		r = bus1_pool_add_pages(pool, index, n);
 		set_active_memcg(old);
+		if (r < 0)
+			return r;
 		if (fatal_signal_pending(current))
-			r = r ?: -EINTR;
+			return -EINTR;
 		cond_resched();
 	}
-	return r;
+}
+
+/**
+ * bus1_pool_pages_run() - find memory of an allocated slice
+ * @pool: the pool
+ * @pos: a byte of the slice, as an offset in the pool
+ * @lenp: how many bytes from there on are wanted, see bus1_pool_run()
+ *
+ * Context: Any.
+ * Return: The page of @pos, as long as the slice is allocated.
+ */
+struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp)
+{
+	size_t len = PAGE_SIZE - offset_in_page(pos);
+	XA_STATE(xas, &pool->pages, pos >> PAGE_SHIFT);
+	size_t max = min_t(size_t, *lenp, BUS1_POOL_RUN_MAX);
+	struct page *page, *first = NULL;
+	unsigned long pfn = 0;
+
+	rcu_read_lock();
+	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
+	for (page = xas_load(&xas); page; page = xas_next(&xas)) {
+		if (xas_retry(&xas, page))
+			continue;
+		if (!first) {
+			first = page;
+			pfn = page_to_pfn(page);
+		} else if (page_to_pfn(page) == ++pfn) {
+			len += PAGE_SIZE;
+		} else {
+			break;
+		}
+		if (len >= max || IS_ENABLED(CONFIG_HIGHMEM))
+			break;
+	}
+	rcu_read_unlock();
+
+	WARN_ON_ONCE(!first);
+	*lenp = min(len, max);
+	return first;
 }
 
 /*

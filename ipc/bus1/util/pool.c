@@ -429,6 +429,27 @@ static bool bus1_pool_has(struct bus1_pool_slice *slice, u64 offset, u64 n)
 	return !WARN_ON_ONCE(offset > slice->size || n > slice->size - offset);
 }
 
+/* Copy to what is in one piece of *@lenp bytes at @pos. Returns how much. */
+static size_t bus1_pool_copy_run(struct bus1_pool *pool,
+				 struct bus1_pool_slice *slice, u64 pos,
+				 size_t *lenp, struct iov_iter *iter)
+{
+	struct page *page = bus1_pool_run(pool, slice, pos, lenp);
+	size_t copied, done;
+	void *addr;
+
+	if (!page)
+		return 0;
+
+	addr = kmap_local_page(page);
+	/* All of it is ours: without a check of what it is that is copied to */
+	copied = _copy_from_iter(addr + offset_in_page(pos), *lenp, iter);
+	kunmap_local(addr);
+	for (done = 0; done < offset_in_page(pos) + *lenp; done += PAGE_SIZE)
+		flush_dcache_page(page + (done >> PAGE_SHIFT));
+	return copied;
+}
+
 /**
  * bus1_pool_write_iter() - copy into a slice, from user space or elsewhere
  * @pool: the pool
@@ -447,22 +468,18 @@ int bus1_pool_write_iter(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 			 u64 offset, struct iov_iter *iter)
 {
 	u64 pos = slice->offset + offset;
-	struct page *page;
-	size_t len;
+	size_t len, copied;
 
 	if (!bus1_pool_has(slice, offset, iov_iter_count(iter)))
 		return -EFAULT;
 
-	while (iov_iter_count(iter)) {
-		len = min_t(size_t, iov_iter_count(iter),
-			    PAGE_SIZE - offset_in_page(pos));
-		page = bus1_pool_page(pool, pos);
-		if (!page || copy_page_from_iter(page, offset_in_page(pos), len,
-						 iter) != len)
+	while ((len = iov_iter_count(iter))) {
+		copied = bus1_pool_copy_run(pool, slice, pos, &len, iter);
+		if (copied != len)
 			return -EFAULT;
-		flush_dcache_page(page);
-
 		pos += len;
+		if (!iov_iter_count(iter))
+			break;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
@@ -492,7 +509,7 @@ void bus1_pool_write(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 
 	for (; n; n -= len, pos += len, data += len) {
 		len = min_t(size_t, n, PAGE_SIZE - offset_in_page(pos));
-		page = bus1_pool_page(pool, pos);
+		page = bus1_pool_run(pool, slice, pos, &len);
 		if (page)
 			memcpy_to_page(page, offset_in_page(pos), data, len);
 		cond_resched();
@@ -520,7 +537,7 @@ void bus1_pool_zero(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 
 	for (; n; n -= len, pos += len) {
 		len = min_t(u64, n, PAGE_SIZE - offset_in_page(pos));
-		page = bus1_pool_page(pool, pos);
+		page = bus1_pool_run(pool, slice, pos, &len);
 		if (page)
 			memzero_page(page, offset_in_page(pos), len);
 		cond_resched();
@@ -549,8 +566,8 @@ void bus1_pool_copy(struct bus1_pool *pool, struct bus1_pool_slice *dst,
 	for (; n; n -= len, to += len, from += len) {
 		len = min_t(u64, n, PAGE_SIZE - offset_in_page(to));
 		len = min_t(u64, len, PAGE_SIZE - offset_in_page(from));
-		to_page = bus1_pool_page(pool, to);
-		from_page = bus1_pool_page(pool, from);
+		to_page = bus1_pool_run(pool, dst, to, &len);
+		from_page = bus1_pool_run(pool, src, from, &len);
 		if (to_page && from_page)
 			memcpy_page(to_page, offset_in_page(to), from_page,
 				    offset_in_page(from), len);

@@ -27,6 +27,7 @@
 struct file;
 struct iov_iter;
 struct mem_cgroup;
+struct page;
 struct vm_area_struct;
 
 /* The most bytes that a pool can have: offsets fit 32 bits. */
@@ -37,6 +38,7 @@ struct vm_area_struct;
 /**
  * struct bus1_pool_slice - a piece of a pool
  * @rb: in pool->slices, by offset (pool->lock)
+ * @page: page that it starts in (const while allocated)
  * @offset: offset in the pool, in bytes (const while allocated)
  * @size: size in bytes, a multiple of %BUS1_POOL_SLICE_ALIGN, never 0 (const
  *	while allocated)
@@ -46,6 +48,7 @@ struct vm_area_struct;
  */
 struct bus1_pool_slice {
 	struct rb_node rb;
+	struct page *page;
 	u64 offset;
 	u64 size;
 	u64 gap;

@@ -746,17 +746,18 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 					  struct list_head *drops, bool *more)
 {
 	struct bus1_queue_entry *entry;
-	bool again;
+	bool again, push;
 
 	do {
 		/*
 		 * [staged:B] pairs with [staged:A] in bus1_destroy_seal(), and
-		 * [payload:B] pairs with [payload:A] in bus1_send_copy(): who
+		 * [payload:B] pairs with [payload:A] in bus1_send_copy_one(): who
 		 * finds an entry finds what it stands for, and who has learned
 		 * of a transaction finds its entry. The lock orders both.
 		 */
 		spin_lock(&queue->lock);
-		entry = bus1_queue_next_locked(queue, bus1_clock_now(), true,
+		push = !list_empty(&queue->staged);
+		entry = bus1_queue_next_locked(queue, bus1_clock_now(), push,
 					       drops, &again);
 		if (entry) {
 			/* The floor rises before the lock is released */

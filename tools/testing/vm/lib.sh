@@ -146,7 +146,7 @@ need() {
 
 apt_install() {
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
-		-o Dpkg::Use-Pty=0 install --no-install-recommends "$@" \
+		-o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 install --no-install-recommends "$@" \
 		</dev/null >"$work/apt.log" 2>&1 || {
 		cat "$work/apt.log" >&2
 		return 1

@@ -52,7 +52,7 @@ static bool slice_is(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 
 	for (; n; n -= len, pos += len) {
 		len = min_t(u64, n, PAGE_SIZE - offset_in_page(pos));
-		page = bus1_pool_page(pool, pos);
+		page = bus1_pool_run(pool, slice, pos, &len);
 		if (!page)
 			return false;
 		p = kmap_local_page(page);
