@@ -254,7 +254,7 @@ for boot in 1 2 3 4; do
 	done >"$dir/plan"
 	"$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$tests=tests"
 	say "booting $(cat "$kernel/release"), $boot"
-	"$here/qemu.sh" "$name" "$dir/image" "$dir" "${BUS1_TIMEOUT:-2400}" \
+	"$here/qemu.sh" "$name" "$dir/image" "$dir" "${BUS1_TIMEOUT:-5400}" \
 		</dev/null >"$dir/output" 2>"$dir/qemu" || true
 	cat "$dir/output" >>"$dir/log"
 	results "$dir/output" >>"$dir/results"
