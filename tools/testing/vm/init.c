@@ -286,7 +286,7 @@ static bool copy(int from, char *last)
 /* Run a program, say how it ended, and see to it that nothing of it remains. */
 static void run(const char *kind, const char *name, int seconds, char **argv)
 {
-	long long left, end = now_ms() + seconds * 1000LL;
+	long long left, begin = now_ms(), end = begin + seconds * 1000LL;
 	bool framed = !strcmp(kind, "test");
 	bool timeout = false, exited = false, stuck;
 	int status = 0, fds[2], pidfd;
@@ -339,6 +339,7 @@ static void run(const char *kind, const char *name, int seconds, char **argv)
 		say(verdict, "%s %s exit %d\n", kind, name, WEXITSTATUS(status));
 	if (!framed)
 		return;
+	say(output, "@took %s %lld\n", name, now_ms() - begin);
 	if (stuck || timeout)
 		say(output, "@end %s %s\n", name, stuck ? "stuck" : "timeout");
 	else if (WIFSIGNALED(status))

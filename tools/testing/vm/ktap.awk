@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Read what the tests of a machine print, "@begin NAME" and "@end NAME exit 0"
-# around each. Print a line for each program, and for each case that failed with
-# what was said about it. At last, write the sums to the file `sums`.
+# around each, with "@took NAME MILLISECONDS" before the end. Print a line for each
+# program, and for each case that failed with what was said about it. At last, write
+# the sums to the file `sums`.
 #
 # A program fails that is killed, runs out of time, plans other cases than it
 # runs, or runs none; that is one failure more. A case that is skipped fails, too,
@@ -38,6 +39,8 @@ function close_program(how) {
 		printf ", %d FAILED", failed
 	if (skipped)
 		printf ", %d skipped", skipped
+	if (took >= 1000)
+		printf " (%d s)", took / 1000
 	printf "\n%s", problem
 	fflush()
 	all_passed += passed
@@ -48,7 +51,7 @@ function close_program(how) {
 
 function open_program(n) {
 	name = n
-	plan = planned = ran = passed = failed = skipped = 0
+	plan = planned = ran = passed = failed = skipped = took = 0
 	problem = said = ""
 }
 
@@ -58,6 +61,11 @@ function open_program(n) {
 	if (name)
 		close_program("the machine stopped")
 	open_program($2)
+	next
+}
+
+/^@took / && $2 == name {
+	took = $3
 	next
 }
 

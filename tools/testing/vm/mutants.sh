@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # mutants.sh KERNEL [MUTANT...]
+# mutants.sh -n
+#
+# With -n, only see that all patches apply.
 #
 # See that the tests of the order catch a protocol that is broken on purpose: build
 # the module with each of the patches in tools/testing/mutants/ (or those given, by
@@ -21,6 +24,8 @@
 
 . "$(dirname "$0")/lib.sh"
 
+only_apply=
+[ "${1:-}" != -n ] || { only_apply=1; shift; }
 name=${1:-}
 name=${name:-6.12}
 shift || true
@@ -33,15 +38,6 @@ scale_harmless=5 scale_caught=20
 # Seconds that one test may take.
 limit=900
 order=(order order_attack order_stress)
-
-exec 9>"$work/lock"
-flock -n 9 || {
-	say "waiting for another check of this tree"
-	flock 9
-}
-mkdir -p "$dir/ko" "$dir/build"
-rm -rf "$dir/modules"
-mkdir "$dir/modules"
 
 # What a patch says about itself.
 field() {
@@ -63,14 +59,19 @@ apply() {
 	done
 }
 
+# Make the sources of the mutant $1 in a new directory.
+make_tree() {
+	rm -rf "$2"
+	mkdir -p "$2"
+	(cd "$top" && sources . | xargs cp --parents -t "$2")
+	[ "$1" = unmodified ] || apply "$1" "$2"
+}
+
 # Build the mutant $1. Only what changed is built again.
 build() {
 	local tree=$dir/tree key file
 
-	rm -rf "$tree"
-	mkdir "$tree"
-	(cd "$top" && sources . | xargs cp --parents -t "$tree")
-	[ "$1" = unmodified ] || apply "$1" "$tree"
+	make_tree "$1" "$tree"
 	# Without a change it would be one of those that are harmless.
 	key=$( (cd "$tree" && sources . | sort | xargs sha256sum; cat "$kernel/release") |
 		sha256sum | cut -c1-20)
@@ -203,6 +204,25 @@ judge() {
 }
 
 need patch binutils make gcc-12
+if [ -n "$only_apply" ]; then
+	failed=0
+	for patch in "$mutants"/*.patch; do
+		patch=${patch##*/}
+		# One that does not apply does not keep the others from being tried.
+		(make_tree "${patch%.patch}" "$work/mutants/apply") || failed=1
+	done
+	exit "$failed"
+fi
+
+exec 9>"$work/lock"
+flock -n 9 || {
+	say "waiting for another check of this tree"
+	flock 9
+}
+mkdir -p "$dir/ko" "$dir/build"
+rm -rf "$dir/modules"
+mkdir "$dir/modules"
+
 kernel=$("$here/kernel.sh" "$name")
 if [ $# -gt 0 ]; then
 	list=("$@")
@@ -234,7 +254,7 @@ for boot in 1 2 3 4; do
 	done >"$dir/plan"
 	"$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$tests=tests"
 	say "booting $(cat "$kernel/release"), $boot"
-	"$here/qemu.sh" "$name" "$dir/image" "$dir" "${BUS1_TIMEOUT:-2400}" \
+	"$here/qemu.sh" "$name" "$dir/image" "$dir" "${BUS1_TIMEOUT:-5400}" \
 		</dev/null >"$dir/output" 2>"$dir/qemu" || true
 	cat "$dir/output" >>"$dir/log"
 	results "$dir/output" >>"$dir/results"

@@ -160,7 +160,12 @@ barriers_are_explained() {
 	}
 }
 
-need sparse binutils perl g++ shellcheck python3-docutils linux-libc-dev gcc-multilib
+# Who changes the code changes what breaks it on purpose, too.
+mutants_apply() {
+	"$here/mutants.sh" -n 2>&1
+}
+
+need sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib
 source=$("$here/source.sh")
 
 for name; do
@@ -186,6 +191,7 @@ check "SPDX" files_name_their_license
 check "manual" manual_is_well_formed
 check "manual agrees with the header" manual_agrees_with_header
 check "barriers are explained, and tested" barriers_are_explained
+check "mutants apply" mutants_apply
 
 echo "$passed $failed 0" >"$dir/sums"
 say "static checks: $passed passed, $failed failed"

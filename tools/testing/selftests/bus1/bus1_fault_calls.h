@@ -669,6 +669,36 @@ static int run_send_large(struct world *w)
 	return send_mail(w, 0, &m);
 }
 
+/* Bytes alone, by one vector, to one node. */
+static int send_bytes(struct world *w, __u64 dst, size_t size)
+{
+	struct mail m = {
+		.dst = { dst }, .n_dst = 1, .n_vecs = 1, .vec_size = size,
+	};
+
+	return send_mail(w, 0, &m);
+}
+
+static int run_send_bytes(struct world *w)
+{
+	return send_bytes(w, w->to[1], 40);
+}
+
+static int run_send_bytes_large(struct world *w)
+{
+	return send_bytes(w, w->to[1], 5 * PAGE + 900);
+}
+
+static int run_send_bytes_3_pages(struct world *w)
+{
+	return send_bytes(w, w->to[1], 3 * PAGE);
+}
+
+static int run_send_bytes_to_self(struct world *w)
+{
+	return send_bytes(w, FRESH(50), 40);
+}
+
 static int run_send_handles(struct world *w)
 {
 	struct mail m = mail_to(w, 1);

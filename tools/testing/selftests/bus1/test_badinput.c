@@ -455,6 +455,14 @@ static void send_arrays(struct __test_metadata *_metadata,
 	};
 }
 
+/* Bytes alone to one node: the module has a way of its own for these. */
+static void send_arrays_bytes(struct send_arrays *s)
+{
+	s->cmd.ptr_errors = 0;
+	s->cmd.n_handles = 0;
+	s->cmd.n_fds = 0;
+}
+
 #define SEND_BAD(_field, _value, _error)				\
 	BAD(struct bus1_cmd_send, _field, _value, _error)
 
@@ -525,6 +533,20 @@ TEST_F(bad, send_pointers)
 	EXPECT_EQ(SENTINEL32, *s.error);
 }
 
+TEST_F(bad, send_pointers_of_bytes)
+{
+	struct send_arrays s;
+
+	send_arrays(_metadata, &self->net, &s);
+	send_arrays_bytes(&s);
+	const struct bad_field fields[] = {
+		BAD_POINTERS(struct bus1_cmd_send, ptr_destinations,
+			     ptr(s.dst)),
+		BAD_POINTERS(struct bus1_cmd_send, ptr_vecs, ptr(s.vec)),
+	};
+	TRY(self->net.a.fd, BUS1_CMD_SEND, &s.cmd, fields);
+}
+
 TEST_F(bad, send_errors_pointer)
 {
 	struct send_arrays s;
@@ -556,8 +578,10 @@ static void try_send(struct __test_metadata *_metadata, struct net *net,
 	EXPECT_SAME(net, before);
 }
 
+#define TRY_SEND_TO(_net, _before, _error)				\
+	try_send(_metadata, _net, _before, &s, _error, __LINE__)
 #define TRY_SEND(_error)						\
-	try_send(_metadata, &self->net, &self->before, &s, _error, __LINE__)
+	TRY_SEND_TO(&self->net, &self->before, _error)
 
 TEST_F(bad, send_ids)
 {
@@ -594,7 +618,8 @@ TEST_F(bad, send_files)
 	EXPECT_EQ(SENTINEL32, *s.error);
 }
 
-TEST_F(bad, send_payload)
+static void try_payloads(struct __test_metadata *_metadata, struct net *net,
+			 const struct net_state *before, void *none, bool bytes)
 {
 	const __u64 bases[] = { 0, 1, ONES, SIGN, KERNEL_DATA, KERNEL_TEXT };
 	const size_t sizes[] = { SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 2 + 1,
@@ -602,22 +627,34 @@ TEST_F(bad, send_payload)
 	struct send_arrays s;
 	size_t i;
 
-	send_arrays(_metadata, &self->net, &s);
+	send_arrays(_metadata, net, &s);
+	if (bytes)
+		send_arrays_bytes(&s);
 	/* cut off to 32 bits these are bad addresses, too */
 	for (i = 0; i < ARRAY_SIZE(bases); i++) {
 		s.vec->iov_base = (void *)(uintptr_t)bases[i];
-		TRY_SEND(-EFAULT);
+		TRY_SEND_TO(net, before, -EFAULT);
 	}
-	s.vec->iov_base = self->none;
-	TRY_SEND(-EFAULT);
+	s.vec->iov_base = none;
+	TRY_SEND_TO(net, before, -EFAULT);
 	/* more than a page is there, and the last byte is not */
 	s.vec->iov_base = s.payload + 1;
-	TRY_SEND(-EFAULT);
+	TRY_SEND_TO(net, before, -EFAULT);
 	s.vec->iov_base = s.payload;
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		s.vec->iov_len = sizes[i];
-		TRY_SEND(-EMSGSIZE);
+		TRY_SEND_TO(net, before, -EMSGSIZE);
 	}
+}
+
+TEST_F(bad, send_payload)
+{
+	try_payloads(_metadata, &self->net, &self->before, self->none, false);
+}
+
+TEST_F(bad, send_payload_of_bytes)
+{
+	try_payloads(_metadata, &self->net, &self->before, self->none, true);
 }
 
 TEST_F(bad, recv)

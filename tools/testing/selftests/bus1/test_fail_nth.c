@@ -5,7 +5,8 @@
  * has, nothing else may have happened, and the same call must succeed afterwards.
  *
  * Allocations fail on kernels with fault injection only. Memory that is not there,
- * and limits on descriptors, are tested on all.
+ * and limits on descriptors, are tested on all. BUS1_STRESS_SCALE below 5 cuts memory at
+ * fewer places.
  */
 #include "bus1_fault_calls.h"
 
@@ -99,6 +100,16 @@ static const struct scenario slice_release_scenarios[] = {
 static const struct scenario send_scenarios[] = {
 	CALL("nothing", 2, NULL, run_send_empty,
 	     ERRORS(ENOMEM, EFAULT, EXFULL)),
+	CALL("bytes", 2, NULL, run_send_bytes, ERRORS(ENOMEM, EFAULT, EXFULL)),
+	CALL("bytes, behind others", 3, prepare_everything, run_send_bytes,
+	     ERRORS(ENOMEM, EFAULT, EXFULL)),
+	CALL("pages of bytes", 2, NULL, run_send_bytes_large,
+	     ERRORS(ENOMEM, EFAULT, EXFULL)),
+	CALL("bytes, to a new node of its own", 2, NULL, run_send_bytes_to_self,
+	     ERRORS(ENOMEM, EFAULT, EXFULL)),
+	CALL("bytes, the rest of the pool", 2, prepare_nearly_full,
+	     run_send_bytes_3_pages, ERRORS(ENOMEM, EFAULT, EXFULL),
+	     .pool_size = 8 * PAGE),
 	CALL("few of everything, to two", 3, NULL, run_send_few,
 	     ERRORS(ENOMEM, EFAULT, EXFULL)),
 	CALL("vectors, handles, files", 3, NULL, run_send_rich,
@@ -593,14 +604,21 @@ static bool nth_all(ME *self, const struct scenario *s)
 	return outcome != BAD;
 }
 
-/* Where to cut objects: everywhere, but not in the midst of long ones. */
+/*
+ * Where to cut objects: everywhere, but not in the midst of long ones. On slow kernels
+ * at every third byte, and at the last.
+ */
 static size_t next_cut(size_t at, size_t size, bool all)
 {
+	size_t step = scaled_rounds(5) < 5 ? 3 : 1;
+
 	if (!all)
 		return at + size / 2 + 1;
 	if (at >= 32 && at + 32 < size)
 		return at + 97;
-	return at + 1;
+	if (at + 1 < size && at + step >= size)
+		return size - 1;
+	return at + step;
 }
 
 static bool cut_at(ME *self, const struct scenario *s, struct fault fault)
