@@ -26,6 +26,8 @@ limit=$(sed -n 's/^timeout=//p' "$selftests/settings" 2>/dev/null || true)
 traits "$name"
 # The full counts of test_stress take their time.
 [ "${scale:-0}" -lt 10 ] || slow=$((slow * 12))
+# On a busy machine everything takes longer.
+slow=$((slow * ${BUS1_SLOW:-1}))
 limit=$((${limit:-300} * slow))
 # A machine that hangs is killed after that many seconds.
 deadline=${BUS1_TIMEOUT:-$((900 + 600 * slow))}
@@ -101,7 +103,7 @@ elif [ -z "$builtin" ]; then
 fi
 contents=("$dir/modules=modules")
 if [ $# = 0 ] || [ ${#programs[@]} -gt 0 ]; then
-	tests=$("$here/selftests.sh" "${programs[@]}")
+	tests=$("$here/selftests.sh" -a "$abis" "${programs[@]}")
 	contents+=("$tests=tests")
 fi
 plan_all "$@" >"$dir/plan"

@@ -14,7 +14,13 @@
 #include <sys/resource.h>
 #include "bus1_test.h"
 
-#define PAGE		4096UL
+/* The size of a page, and the most that it can be, for what is reserved. */
+#define PAGE		page_size()
+#if defined(__x86_64__) || defined(__i386__)
+#define PAGE_MAX	4096UL
+#else
+#define PAGE_MAX	65536UL
+#endif
 #define NODE_B		0x100ULL
 #define NODE_C		0x200ULL
 /* The most that one system call reads or writes: MAX_RW_COUNT. */

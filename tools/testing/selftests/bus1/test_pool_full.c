@@ -12,7 +12,7 @@
 FIXTURE(full) {
 	struct parameters parameters;
 	struct net net;		/* it is b that has the tiny pool */
-	__u8 data[2 * TINY];
+	__u8 data[8 * PAGE_MAX];
 };
 
 /* A peer with a pool of @size bytes. */
