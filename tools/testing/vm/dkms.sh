@@ -38,7 +38,7 @@ as_root unshare -m sh -euc '
 		dkms build -m bus1 -v $version -k $release
 		dkms install -m bus1 -v $version -k $release
 		dkms status -m bus1
-		modinfo -k $release bus1"
+		modinfo /usr/lib/modules/$release/updates/dkms/bus1.ko*"
 ' sh "$root" "$top" "$kernel" "$release" "$version" >"$log" 2>&1 || {
 	cat "$log" >&2
 	die "DKMS does not build it"

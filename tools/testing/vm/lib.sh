@@ -146,7 +146,7 @@ archives() {
 		--format '$(RELEASE) deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(REPO_URI) $(RELEASE) $(COMPONENT)' |
 		sed -nE 's/^bookworm(-updates|-security)? deb/deb/p' | sort -u)
 	[ -n "$lines" ] || die "apt knows no bookworm of Debian"
-	sed "s/ bookworm/ $release/" <<<"$lines"
+	echo "${lines// bookworm/ $release}"
 	[ "$release" = "$1" ] || sed -n "s/ bookworm / $1 /p" <<<"$lines"
 }
 

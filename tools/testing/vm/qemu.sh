@@ -47,7 +47,7 @@ boot() {
 		[ "$output" = "$port" ] || output+=",mux=on"
 		serial=(-serial "file:$dir/console" -chardev "$output,id=output"
 			-chardev "file,id=verdict,path=$dir/verdict"
-			-device pci-serial-2x,chardev1=output,chardev2=verdict)
+			-device "pci-serial-2x,chardev1=output,chardev2=verdict")
 		[ "$output" = "$port" ] || serial+=(-mon chardev=output)
 	fi
 	# shellcheck disable=SC2086 # a list
