@@ -24,7 +24,7 @@
 #define NODE_B		0x100ULL
 #define NODE_C		0x200ULL
 /* The most that one system call reads or writes: MAX_RW_COUNT. */
-#define MAX_RW		0x7ffff000UL
+#define MAX_RW		(0x80000000UL - PAGE)
 #define PARAMETERS	"/sys/module/bus1/parameters/"
 
 /* The arguments of SEND, by their types. */

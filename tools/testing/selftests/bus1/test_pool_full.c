@@ -5,7 +5,8 @@
  */
 #include "bus1_budget.h"
 
-#define TINY		(4 * PAGE)
+/* So little that it is full before there are too many messages without payload. */
+#define TINY		(PAGE > 16384 ? PAGE : 16384)
 #define UNIT		1024UL
 #define N_UNITS		(TINY / UNIT)
 
