@@ -25,7 +25,14 @@ fi
 case $compiler in
 clang-*)
 	packages+=("$compiler" "lld-${compiler#*-}" "llvm-${compiler#*-}")
-	flags+=("LLVM=-${compiler#*-}")
+	# CC, too: Debian's headers set it, after LLVM has been looked at. Their
+	# configuration is that of gcc, with options that clang does not know, and
+	# macros that clang warns of. To list what ftrace patches is then for objtool.
+	flags+=("LLVM=-${compiler#*-}" "CC=$compiler" CONFIG_CC_IS_GCC= CONFIG_GCC_VERSION=0
+		CONFIG_CC_IS_CLANG=y "CONFIG_CLANG_VERSION=${compiler#*-}0000"
+		CONFIG_CC_IMPLICIT_FALLTHROUGH=-Wimplicit-fallthrough
+		CONFIG_FTRACE_MCOUNT_USE_CC= CONFIG_FTRACE_MCOUNT_USE_OBJTOOL=y
+		KCFLAGS=-Wno-duplicate-decl-specifier)
 	;;
 gcc-*)
 	packages+=("$compiler")

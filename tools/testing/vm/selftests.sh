@@ -66,9 +66,12 @@ for abi in $abis; do
 	arm64 | armhf)
 		root=$("$here/root.sh" bookworm-cross)
 		make=(in_root "$root" make)
-		triplet=aarch64-linux-gnu
-		[ "$abi" = arm64 ] || triplet=arm-linux-gnueabihf
-		build "$abi" CC="$triplet-gcc"
+		# armhf programs are laid out for pages of 4 KiB, unless told otherwise.
+		case $abi in
+		arm64) build arm64 CC=aarch64-linux-gnu-gcc ;;
+		armhf) build armhf CC=arm-linux-gnueabihf-gcc \
+			USERLDFLAGS=-Wl,-z,max-page-size=65536 ;;
+		esac
 		;;
 	*)
 		die "no ABI '$abi'"

@@ -521,7 +521,7 @@ TEST_F(leak, mappings_reach_no_other_pool)
 				    NULL, PAGE, PROT_READ, MAP_SHARED,
 				    self->net.c.fd,
 #ifdef SYS_mmap2
-				    at[i]
+				    at[i] * (PAGE / 4096)
 #else
 				    at[i] * PAGE
 #endif
