@@ -26,13 +26,13 @@ case $compiler in
 clang-*)
 	packages+=("$compiler" "lld-${compiler#*-}" "llvm-${compiler#*-}")
 	# CC, too: Debian's headers set it, after LLVM has been looked at. Their
-	# configuration is that of gcc, with options that clang does not know, and
-	# macros that clang warns of. To list what ftrace patches is then for objtool.
+	# configuration is that of gcc, with options that clang does not know. To list
+	# what ftrace patches is then for objtool, and to leave it as it is.
 	flags+=("LLVM=-${compiler#*-}" "CC=$compiler" CONFIG_CC_IS_GCC= CONFIG_GCC_VERSION=0
 		CONFIG_CC_IS_CLANG=y "CONFIG_CLANG_VERSION=${compiler#*-}0000"
 		CONFIG_CC_IMPLICIT_FALLTHROUGH=-Wimplicit-fallthrough
 		CONFIG_FTRACE_MCOUNT_USE_CC= CONFIG_FTRACE_MCOUNT_USE_OBJTOOL=y
-		KCFLAGS=-Wno-duplicate-decl-specifier)
+		CONFIG_HAVE_OBJTOOL_NOP_MCOUNT= "KCFLAGS=-include $here/clang.h")
 	;;
 gcc-*)
 	packages+=("$compiler")
