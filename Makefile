@@ -37,6 +37,7 @@ help:
 	@echo '  make check-leaks    the same, and lost memory; slow'
 	@echo '  make check-race     on a kernel that looks for data races'
 	@echo '  make check-rt       on a PREEMPT_RT kernel (these four: with T=..., too)'
+	@echo '  make check-matrix   on each kernel that README.md shows, or those in K; takes hours'
 	@echo '  make check-litmus   barriers against the memory model of the kernel'
 	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
 	@echo '                      make fuzz-replay: run programs that did again'
@@ -91,6 +92,9 @@ check-race:
 
 check-rt:
 	@$(VM)/check.sh -l 6.12-rt $(T)
+
+check-matrix:
+	@$(VM)/matrix.sh $(K)
 
 check-kunit:
 	@$(VM)/check.sh "$(or $(K),debug)" $(or $(T),kunit)
@@ -221,7 +225,7 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
-	check-rt check-kunit check-mutants check-model check-static check-litmus \
+	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
 	bench bench-profile bench-shared bench-docs vm man install uninstall dkms-install dkms-remove \
 	deb clean distclean

@@ -20,14 +20,6 @@ installed=(systemd-sysv udev dbus kmod initramfs-tools linux-image-amd64 procps
 packages=(linux-headers-amd64 linux-image-6.12-amd64 linux-headers-6.12-amd64 dkms
 	gcc libc6-dev openssl xz-utils)
 
-# Where the packages come from, in the form of sources.list.
-archives() {
-	# shellcheck disable=SC2016 # for apt
-	apt-get indextargets 'Created-By: Packages' 'Origin: Debian' --format \
-		'$(RELEASE) deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(REPO_URI) $(RELEASE) $(COMPONENT)' |
-		sed -n "s/^${release}[^ ]* deb/deb/p"
-}
-
 # What is different from a system that was just installed: its name, a user, and
 # the service that runs the script of the second disk.
 configure() {
@@ -83,7 +75,7 @@ make_esp() {
 # build: everything, into the current directory, as root
 build() {
 	trap 'rm -rf root' EXIT
-	archives >sources
+	archives "$release" >sources
 	mmdebstrap --mode=root --format=directory --variant=minbase \
 		--aptopt='APT::Install-Recommends "false"' \
 		--dpkgopt=force-unsafe-io --skip=cleanup/apt,check/empty \
@@ -111,12 +103,11 @@ configure | build)
 	;;
 esac
 
-need mmdebstrap debian-archive-keyring mtools dosfstools e2fsprogs fdisk qemu-utils
-[ -n "$(archives)" ] || die "apt knows no $release of Debian"
+need mmdebstrap mtools dosfstools e2fsprogs fdisk qemu-utils
 apt_lists linux-image-6.12-amd64
 key=$({
 	cat "$self/image.sh" "$self/proof.service"
-	archives
+	archives "$release"
 	for package in "${installed[@]}" "${packages[@]}"; do
 		apt_field "$package" Version
 	done

@@ -8,4 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 
 rm -rf "${work:?}"
-[ "${1:-}" != all ] || rm -rf "${cache:?}"/{apt,kernel,kernel-source,kvm,source,system,work,tmp.*}
+[ "${1:-}" = all ] || exit 0
+rm -rf "${cache:?}"/{apt,busybox,kernel,kernel-source,kvm,source,system,work,tmp.*}
+# What is in there may be of root.
+[ ! -e "$cache/root" ] || as_root rm -rf "${cache:?}/root"

@@ -9,6 +9,8 @@
 . "$(dirname "$0")/lib.sh"
 
 name=${1:-6.12}
+traits "$name"
+[ "$arch" = amd64 ] || die "the samples are programs of this machine, not of $arch"
 dir=$work/demo
 mkdir -p "$dir/modules"
 

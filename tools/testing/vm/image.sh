@@ -14,12 +14,30 @@ shift 3
 modules=(fuse binder_linux)
 
 need busybox-static cpio gcc libc6-dev kmod xz-utils
+traits "$name"
 kernel=$("$here/kernel.sh" "$name")
 release=$(cat "$kernel/release")
 
-init=$work/init-$(sha256sum <"$here/init.c" | cut -c1-12)
+# Of another architecture there is nothing installed here.
+unpack_busybox() {
+	apt_download busybox-static
+	dpkg-deb -x ./*.deb .
+	rm ./*.deb
+}
+
+cc=(gcc) busybox=/bin/busybox
+if [ "$arch" != amd64 ]; then
+	system=$("$here/root.sh" bookworm-cross)
+	cc=(in_root "$system" aarch64-linux-gnu-gcc)
+	archive "" "$arch"
+	apt_lists busybox-static
+	version=$(apt_field busybox-static Version)
+	busybox=$(cached "busybox/${version//:/%}-$arch" unpack_busybox)/bin/busybox
+fi
+
+init=$work/init-$arch-$(sha256sum <"$here/init.c" | cut -c1-12)
 [ -x "$init" ] || {
-	gcc -static -O2 -Wall -D_GNU_SOURCE -Wno-unused-result \
+	"${cc[@]}" -static -O2 -Wall -D_GNU_SOURCE -Wno-unused-result \
 		-o "$init.$$" "$here/init.c" >&2
 	mv "$init.$$" "$init"
 }
@@ -28,7 +46,8 @@ root=$(mktemp -d "$work/root.XXXXXX")
 chmod 755 "$root"
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,dev,proc,sys,tmp,etc,modules}
-cp /bin/busybox "$root/bin/"
+cp "$busybox" "$root/bin/busybox"
+# It is the same program, in another language.
 for applet in $(/bin/busybox --list); do
 	[ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
 done

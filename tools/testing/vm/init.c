@@ -24,7 +24,8 @@
  *
  * Three serial ports keep apart what must not be mixed: the first is the
  * kernel's log, on the second is what the programs print, and on the third the
- * verdict: one line a step, and "done" as the last.
+ * verdict: one line a step, and "done" as the last. Where these two are not ttyS1
+ * and ttyS2, OUTPUT= and VERDICT= on the kernel's command line name them.
  *
  * After each program everything is killed that it left running. As the first
  * process it inherits all orphans, so what can't be reaped then is stuck.
@@ -124,11 +125,17 @@ static void mark(const char *what, const char *name)
 	write_file("/dev/kmsg", line);
 }
 
-static int open_port(const char *path)
+static int open_port(const char *variable, const char *name)
 {
 	struct termios t;
+	char path[64];
 	int fd;
 
+	/* What the kernel does not know becomes a variable of the first process. */
+	if (getenv(variable))
+		name = getenv(variable);
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	unsetenv(variable);
 	fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (fd >= 0 && !tcgetattr(fd, &t)) {
 		cfmakeraw(&t);
@@ -610,8 +617,8 @@ int main(void)
 	mount_all();
 	fd = open("/dev/null", O_RDWR);
 	dup2(fd, 0);
-	output = open_port("/dev/ttyS1");
-	verdict = open_port("/dev/ttyS2");
+	output = open_port("OUTPUT", "ttyS1");
+	verdict = open_port("VERDICT", "ttyS2");
 
 	setenv("PATH", "/bin:/sbin:/usr/bin:/usr/sbin", 1);
 	setenv("HOME", "/", 1);

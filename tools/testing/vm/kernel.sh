@@ -15,16 +15,32 @@
 . "$(dirname "$0")/lib.sh"
 
 unpack() {
-	local release=$1 version=$2 headers=linux-headers-$1 packages deb dir
+	local release=$1 version=$2 headers=linux-headers-$1 packages tools kernels deb dir
 
 	need dpkg kmod
 	# The tools may be newer than the kernel: they are built from another upload
-	# where the archive has not signed all of the last one yet.
-	mapfile -t packages < <(apt_field "$headers=$version" Depends |
-		grep -oE 'linux-(headers-[^ ]*-common(-rt)?|kbuild-[^ ,]*)( \(= [^)]*\))?' |
-		sed 's/ (= \(.*\))/=\1/')
+	# where the archive has not signed all of the last one yet. From 7.1 on the image
+	# is in two packages of its own.
+	mapfile -t packages < <(
+		{
+			apt_field "$headers=$version" Depends |
+				grep -oE 'linux-(headers-[^ ]*-common(-rt)?|kbuild-[^ ,]*)( \(= [^)]*\))?'
+			apt_field "linux-image-$release=$version" Depends |
+				grep -oE 'linux-(base|binary|modules)-[0-9][^ ]*( \(= [^)]*\))?' || true
+		} | sed 's/ (= \(.*\))/=\1/')
 	packages+=("$headers=$version" "linux-image-$release=$version")
-	apt_download "${packages[@]}"
+	tools=() kernels=()
+	for deb in "${packages[@]}"; do
+		case $deb in
+		linux-kbuild-*) tools+=("$deb") ;;
+		*) kernels+=("$deb") ;;
+		esac
+	done
+	apt_download "${kernels[@]}"
+	# The tools are run here.
+	archive "$suite" amd64
+	apt_lists "${tools[0]%=*}"
+	apt_download "${tools[@]}"
 	for deb in *.deb; do
 		dpkg-deb -x "$deb" .
 		rm "$deb"
@@ -33,12 +49,17 @@ unpack() {
 	# Make the headers independent of the place they are unpacked to.
 	for dir in usr/src/linux-headers-*; do
 		# shellcheck disable=SC2016 # for make
-		sed -i 's|^include /usr/src/|include $(dir $(lastword $(MAKEFILE_LIST)))../|' \
+		sed -i 's|^include /usr/src/|include $(dir $(lastword $(MAKEFILE_LIST)))../|
+			s|^KBUILD_OUTPUT=.*|KBUILD_OUTPUT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))|' \
 			"$dir/Makefile"
 	done
 
 	[ -d lib/modules ] || ln -s usr/lib lib
 	depmod -b . "$release"
+	if [ ! -e "boot/vmlinuz-$release" ]; then
+		mkdir -p boot
+		ln "lib/modules/$release/vmlinuz" "boot/vmlinuz-$release"
+	fi
 	ln -s "usr/src/$headers" build
 	echo "$release" >release
 }
@@ -132,11 +153,8 @@ case $name in
 	exit
 	;;
 esac
-read -r series package configs < <(
-	awk -v name="$name" '$1 == name { $1 = ""; print }' "$here/kernels"
-) || die "no kernel '$name', these are known:" \
-	"$(awk '/^[^#]/ { print $1 }' "$here/kernels" | xargs)"
-
+row "$name"
+archive "$suite" "$deb_arch"
 apt_lists "$package"
 version=$(apt_field "$package" Version)
 if [ -n "$configs" ]; then
@@ -162,7 +180,7 @@ if [ -n "$configs" ]; then
 	exit
 fi
 release=$(apt_field "$package" Depends |
-	sed -n 's/.*linux-image-\([^ ,]*\).*/\1/p')
+	sed -n 's/.*linux-image-\([0-9][^ ,]*\).*/\1/p')
 case $release in
 "$series".*) ;;
 *) die "apt offers '$release' as $package: kernel $name wants the package" \

@@ -3,7 +3,8 @@
 # Read what the tests of a machine print, "@begin NAME" and "@end NAME exit 0"
 # around each, with "@took NAME MILLISECONDS" before the end. Print a line for each
 # program, and for each case that failed with what was said about it. At last, write
-# the sums to the file `sums`.
+# the sums to the file `sums`: on the first line those of all, and then of each
+# directory that programs are in.
 #
 # A program fails that is killed, runs out of time, plans other cases than it
 # runs, or runs none; that is one failure more. A case that is skipped fails, too,
@@ -43,6 +44,12 @@ function close_program(how) {
 		printf " (%d s)", took / 1000
 	printf "\n%s", problem
 	fflush()
+	directory = name
+	sub(/\/.*/, "", directory)
+	directories[directory]
+	passed_in[directory] += passed
+	failed_in[directory] += failed
+	skipped_in[directory] += skipped
 	all_passed += passed
 	all_failed += failed
 	all_skipped += skipped
@@ -123,4 +130,7 @@ END {
 	if (name)
 		close_program("the machine stopped")
 	print all_passed + 0, all_failed + 0, all_skipped + 0 >sums
+	for (directory in directories)
+		print directory, passed_in[directory], failed_in[directory],
+		      skipped_in[directory] >sums
 }

@@ -9,6 +9,9 @@
 # or kunit.SUITE or kunit.SUITE.CASE for those that are part of the module. Then
 # prove that nothing is left over. Print what happened to a person, and write
 # the sums (passed, failed, skipped) to $work/lane/NAME/sums.
+#
+# BUS1_MODULE is the module, if it is built already. BUS1_SLOW=N gives everything N times
+# as much time, for busy machines.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -26,6 +29,8 @@ limit=$(sed -n 's/^timeout=//p' "$selftests/settings" 2>/dev/null || true)
 traits "$name"
 # The full counts of test_stress take their time.
 [ "${scale:-0}" -lt 10 ] || slow=$((slow * 12))
+# On a busy machine everything takes longer.
+slow=$((slow * ${BUS1_SLOW:-1}))
 limit=$((${limit:-300} * slow))
 # A machine that hangs is killed after that many seconds.
 deadline=${BUS1_TIMEOUT:-$((900 + 600 * slow))}
@@ -94,14 +99,14 @@ done
 
 mkdir -p "$dir/modules"
 if [ "$kernel" = "$name" ]; then
-	ko=$("$here/module.sh" "$name")
+	ko=${BUS1_MODULE:-$("$here/module.sh" "$name")}
 	cp "$ko" "$dir/modules/"
 elif [ -z "$builtin" ]; then
 	cp "$kernel/bus1.ko" "$dir/modules/"
 fi
 contents=("$dir/modules=modules")
 if [ $# = 0 ] || [ ${#programs[@]} -gt 0 ]; then
-	tests=$("$here/selftests.sh" "${programs[@]}")
+	tests=$("$here/selftests.sh" -a "$abis" "${programs[@]}")
 	contents+=("$tests=tests")
 fi
 plan_all "$@" >"$dir/plan"

@@ -48,16 +48,50 @@ lock() {
 	flock 8
 }
 
+# row NAME: what the table `kernels` says of a kernel. A package is written as apt
+# writes it: NAME:ARCHITECTURE/SUITE. What is not said is that of this machine.
+# shellcheck disable=SC2034 # for the scripts
+row() {
+	read -r series package rest < <(
+		awk -v name="$1" '$1 == name { $1 = ""; print }' "$here/kernels"
+	) || die "no kernel '$1', these are known:" \
+		"$(awk '/^[^#]/ { print $1 }' "$here/kernels" | xargs)"
+	suite=${package##*/}
+	[ "$suite" != "$package" ] || suite=
+	package=${package%/*}
+	deb_arch=${package##*:}
+	[ "$deb_arch" != "$package" ] || deb_arch=amd64
+	package=${package%:*}
+	# What stands last is what to build, or what to build the module with.
+	configs='' compiler=''
+	case $package in
+	linux-source-*) configs=$rest ;;
+	*) compiler=$rest ;;
+	esac
+}
+
 # What a kernel of the table needs, since it is slow or large, and what else it is
 # told at boot. Times for machines without such checks are multiplied by `slow`.
 # shellcheck disable=SC2034 # for the scripts
 traits() {
-	memory=1024 slack=16384 slow=1 append="" abis="native m32" scale=""
+	memory=1024 slack=16384 slow=1 append="" abis="native m32" scale="" arch=amd64
+	case $1 in
+	*-arm64*)
+		# Nothing of it is this machine's language.
+		arch=arm64 abis="arm64 armhf" slow=2 scale=1
+		;;
+	esac
+	case $1 in
+	*-16k)
+		# Pages that are four times as large.
+		memory=2048 slack=65536
+		;;
+	esac
 	case $1 in
 	6.1 | 6.1-*)
 		append="slub_debug=FZP,bus1*"
 		;;
-	6.12 | 6.12-*)
+	6.12 | 6.12-* | 7.3 | 7.3-*)
 		append="kfence.sample_interval=20"
 		;;
 	debug | leaks)
@@ -101,14 +135,74 @@ as_root() {
 	fi
 }
 
+# Where the packages of a release come from, its backports, too, if they are asked
+# for: from where this machine's come. In the form of sources.list.
+archives() {
+	local release=${1%-backports} lines
+
+	need debian-archive-keyring
+	# shellcheck disable=SC2016 # for apt
+	lines=$(env -u APT_CONFIG apt-get indextargets 'Created-By: Packages' 'Origin: Debian' \
+		--format '$(RELEASE) deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(REPO_URI) $(RELEASE) $(COMPONENT)' |
+		sed -nE 's/^bookworm(-updates|-security)? deb/deb/p' | sort -u)
+	[ -n "$lines" ] || die "apt knows no bookworm of Debian"
+	echo "${lines// bookworm/ $release}"
+	[ "$release" = "$1" ] || sed -n "s/ bookworm / $1 /p" <<<"$lines"
+}
+
+# archive SUITE ARCHITECTURE: from now on, the functions below know the packages of
+# another architecture, or of another release than this machine has installed, and
+# prefer what the suite has. They have lists of their own: those of the machine stay
+# as they are.
+archive() {
+	local suite=${1:-bookworm} release dir
+
+	unset APT_CONFIG
+	lists=/var/lib/apt/lists
+	[ "$suite/$2" != bookworm/amd64 ] || return 0
+	release=${suite%-backports}
+	dir=$cache/apt/$release-$2
+	lists=$dir/lists
+	mkdir -p "$lists/partial" "$dir/archives/partial"
+	[ -e "$dir/status" ] || : >"$dir/status"
+	archives "$suite" >"$dir/list.$$"
+	cat >"$dir/conf.$$" <<-EOF
+		APT::Architecture "$2";
+		APT::Architectures { "$2"; };
+		APT::Sandbox::User "root";
+		Acquire::Languages "none";
+		Dir::State "$dir";
+		Dir::State::lists "$lists";
+		Dir::State::status "$dir/status";
+		Dir::Cache "$dir";
+		Dir::Etc::sourcelist "$dir/$suite.list";
+		Dir::Etc::sourceparts "-";
+	EOF
+	[ "$suite" = "$release" ] ||
+		echo "APT::Default-Release \"$suite\";" >>"$dir/conf.$$"
+	mv "$dir/list.$$" "$dir/$suite.list"
+	mv "$dir/conf.$$" "$dir/$suite.conf"
+	export APT_CONFIG=$dir/$suite.conf
+}
+
+apt_update() {
+	say "apt-get update${APT_CONFIG:+ (${APT_CONFIG#"$cache/apt/"})}"
+	if [ -n "${APT_CONFIG:-}" ]; then
+		apt-get -qq update >&2 || true
+	else
+		as_root apt-get -qq update >&2 || true
+	fi
+}
+
 # apt_field PACKAGE[=VERSION] FIELD: one field of a package that apt knows. Where
 # apt keeps no index it takes seconds, so remember the answer with the lists.
+lists=/var/lib/apt/lists
 apt_field() {
-	local lists file
+	local id file
 
-	lists=$(stat -c '%n %s %Y' /var/lib/apt/lists/*_Packages* 2>/dev/null |
-		sha256sum | cut -c1-12)
-	file=$cache/apt/$lists/$1.$2
+	id=$(stat -c '%n %s %Y' "$lists"/*_Packages* 2>/dev/null |
+		cat - "${APT_CONFIG:-/dev/null}" | sha256sum | cut -c1-12)
+	file=$cache/apt/$id/$1.$2
 	if [ ! -s "$file" ]; then
 		mkdir -p "${file%/*}"
 		apt-cache show --no-all-versions "$1" 2>/dev/null |
@@ -120,10 +214,7 @@ apt_field() {
 
 # The package lists of a fresh machine or container are empty.
 apt_lists() {
-	if [ -z "$(apt_field "$1" Version)" ]; then
-		say "apt-get update"
-		as_root apt-get -qq update >&2 || true
-	fi
+	[ -n "$(apt_field "$1" Version)" ] || apt_update
 }
 
 # Install the packages that are missing.
@@ -137,11 +228,16 @@ need() {
 	[ ${#missing[@]} -gt 0 ] || return 0
 
 	say "apt-get install ${missing[*]}"
-	apt_lists "${missing[0]}"
-	apt_install "${missing[@]}" || {
-		as_root apt-get -qq update >&2 || true
-		apt_install "${missing[@]}"
-	} || die "cannot install ${missing[*]}"
+	# This machine's, whatever archive is looked at.
+	(
+		unset APT_CONFIG
+		lists=/var/lib/apt/lists
+		apt_lists "${missing[0]}"
+		apt_install "${missing[@]}" || {
+			apt_update
+			apt_install "${missing[@]}"
+		}
+	) || die "cannot install ${missing[*]}"
 }
 
 apt_install() {
@@ -158,8 +254,24 @@ apt_download() {
 	apt-get -qq download "$@" >/dev/null 2>&1 && return
 
 	# Lists that are older than the archive name files that are gone.
-	as_root apt-get -qq update >&2 || true
+	apt_update
 	apt-get -qq download "$@" >&2 || die "cannot download $*"
+}
+
+# in_root ROOT COMMAND...: run a command in another system, that sees this tree and
+# the cache where they are here. What is mounted for that is gone with it.
+in_root() {
+	# shellcheck disable=SC2016 # for that shell
+	as_root unshare -m sh -euc '
+		root=$1 top=$2 cache=$3 user=$4
+		shift 4
+		mkdir -p "$root$top" "$root$cache"
+		mount --bind "$top" "$root$top"
+		mount --bind "$cache" "$root$cache"
+		mount -t proc proc "$root/proc"
+		mount --rbind /dev "$root/dev"
+		exec chroot --userspec="$user" "$root" env -i PATH="$PATH" LC_ALL=C HOME=/ "$@"
+	' sh "$1" "$top" "$cache" "$(id -u):$(id -g)" "${@:2}"
 }
 
 # Make a directory in the cache: once $1 there is complete, it is returned; or

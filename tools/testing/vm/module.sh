@@ -13,9 +13,11 @@ name=${1:?}
 variant=${2:-}
 shift $(($# > 1 ? 2 : 1))
 
-need make gcc gcc-12 binutils libc6-dev kmod libelf1 libssl3 zlib1g pahole xz-utils
 kernel=$("$here/kernel.sh" "$name")
 out=$work/module/$(basename "$kernel")${variant:+-$variant}
+# The same kernel, and another compiler.
+[[ $name == */* ]] || row "$name"
+out+=${compiler:+-$compiler}
 lock "$out"
 [ -z "$variant" ] || rm -rf "$out"
 mkdir -p "$out"
@@ -34,10 +36,9 @@ find "$out" -type l ! -exec test -e {} \; -delete
 flags=()
 [[ $name != @(debug|leaks|um-kasan) ]] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
 -fsanitize-undefined-trap-on-error")
-[[ $name != um* ]] || flags+=(ARCH=um)
 
 say "building the module for $(cat "$kernel/release")${variant:+ ($variant)}"
-make -C "$kernel/build" M="$out" -j"$jobs" W=1 "${flags[@]}" "$@" modules >"$out/make.log" 2>&1 || {
+"$here/kmake.sh" "$name" M="$out" -j"$jobs" W=1 "${flags[@]}" "$@" modules >"$out/make.log" 2>&1 || {
 	cat "$out/make.log" >&2
 	die "the module does not build for $(cat "$kernel/release")"
 }

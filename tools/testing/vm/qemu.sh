@@ -25,19 +25,36 @@ tcg=(-accel 'tcg,thread=multi' -cpu max)
 # it runs. QEMU has been seen to execute the breakpoint of that after it had gone.
 tcg_append="tsc=reliable trace_options=norecord-cmd"
 kvm=(-accel kvm -cpu host)
+qemu=qemu-system-x86_64 machine=(-machine q35) console=ttyS0
+
+# The other machine has one serial port: the rest are in a PCI slot.
+arm64() {
+	need qemu-system-arm
+	# To sign pointers as the architecture says takes an emulator half of its time.
+	tcg=(-accel 'tcg,thread=multi' -cpu 'max,pauth-impdef=on')
+	tcg_append="trace_options=norecord-cmd OUTPUT=ttyS0 VERDICT=ttyS1"
+	qemu=qemu-system-aarch64 machine=(-machine virt) console=ttyAMA0
+	BUS1_ACCEL=tcg
+}
 
 boot() {
-	local dir=$1 image=$2 seconds=$3
+	local dir=$1 image=$2 seconds=$3 serial output=${port#mon:}
 
 	shift 3
 	rm -f "$dir/console" "$dir/verdict"
+	serial=(-serial "file:$dir/console" -serial "$port" -serial "file:$dir/verdict")
+	if [ "$arch" = arm64 ]; then
+		[ "$output" = "$port" ] || output+=",mux=on"
+		serial=(-serial "file:$dir/console" -chardev "$output,id=output"
+			-chardev "file,id=verdict,path=$dir/verdict"
+			-device "pci-serial-2x,chardev1=output,chardev2=verdict")
+		[ "$output" = "$port" ] || serial+=(-mon chardev=output)
+	fi
 	# shellcheck disable=SC2086 # a list
-	timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -machine q35 "$@" \
+	timeout --foreground -k 5 "$seconds" "$qemu" "${machine[@]}" "$@" \
 		-smp 2 -m "$memory" -nodefaults -no-user-config -display none \
 		-no-reboot -kernel "$kernel/boot/vmlinuz-$release" \
-		-initrd "$image" -append "$append" \
-		-serial "file:$dir/console" -serial "$port" \
-		-serial "file:$dir/verdict" ${BUS1_QEMU:-}
+		-initrd "$image" -append "$append" "${serial[@]}" ${BUS1_QEMU:-}
 }
 
 # Is there a KVM that can be used? Found out once per boot of this machine.
@@ -66,14 +83,14 @@ probe_kvm() {
 	[ "$(cat "$answer")" = yes ]
 }
 
-need qemu-system-x86
+traits "$name"
+if [ "$arch" = arm64 ]; then arm64; else need qemu-system-x86; fi
 kernel=$("$here/kernel.sh" "$name")
 release=$(cat "$kernel/release")
 
 # Each object of bus1 has a cache of its own, so that leaks can be counted. Where
 # KFENCE samples it finds what is used too late, where it can't the allocator does.
-traits "$name"
-append="console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic \
+append="console=$console ignore_loglevel printk.devkmsg=on panic=-1 oops=panic \
 mitigations=off slab_nomerge $append"
 
 if [ "${BUS1_ACCEL:-}" = kvm ] || { [ -z "${BUS1_ACCEL:-}" ] && probe_kvm; }; then

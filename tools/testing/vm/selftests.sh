@@ -1,19 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# selftests.sh [PROGRAM...]
+# selftests.sh [-a ABIS] [PROGRAM...]
 #
 # Build the tests of tools/testing/selftests/bus1, all or those given, as static
-# programs, native ones and 32-bit ones. Print the directory that has them in native/ and m32/,
-# and in each the list of tests in `programs`.
+# programs, for `native` and `m32` or for the ABIS given. Print the directory that has them
+# in a directory for each, and there the list of tests in `programs`.
 
 . "$(dirname "$0")/lib.sh"
 
+abis="native m32"
+[ "${1:-}" != -a ] || { abis=$2; shift 2; }
 tests=$top/tools/testing/selftests/bus1
 out=$work/selftests
 programs=("$@")
+make=(make)
 
-need make gcc gcc-multilib libc6-dev libcap-dev linux-libc-dev
+need make gcc libc6-dev libcap-dev linux-libc-dev
 source=$("$here/source.sh")
 
 build() {
@@ -35,12 +38,12 @@ build() {
 		mkdir -p "$out/$abi"
 	fi
 	# shellcheck disable=SC2016 # for make
-	make "${args[@]}" -s --no-print-directory \
+	"${make[@]}" "${args[@]}" -s --no-print-directory \
 		--eval='.PHONY: programs' \
 		--eval='programs: ; @echo $(notdir $(TEST_GEN_PROGS))' programs |
 		tr ' ' '\n' >"$out/$abi/programs"
 
-	make "${args[@]}" -j"$jobs" "${targets[@]}" >"$out/$abi.log" 2>&1 || {
+	"${make[@]}" "${args[@]}" -j"$jobs" "${targets[@]}" >"$out/$abi.log" 2>&1 || {
 		cat "$out/$abi.log" >&2
 		die "the $abi tests do not build"
 	}
@@ -50,6 +53,29 @@ build() {
 [ -e "$tests/Makefile" ] || die "there are no tests"
 lock "$out"
 say "building the tests${*:+: $*}"
-build native
-build m32 M32=1
+for abi in $abis; do
+	make=(make)
+	case $abi in
+	native)
+		build native
+		;;
+	m32)
+		need gcc-multilib
+		build m32 M32=1
+		;;
+	arm64 | armhf)
+		root=$("$here/root.sh" bookworm-cross)
+		make=(in_root "$root" make)
+		# armhf programs are laid out for pages of 4 KiB, unless told otherwise.
+		case $abi in
+		arm64) build arm64 CC=aarch64-linux-gnu-gcc ;;
+		armhf) build armhf CC=arm-linux-gnueabihf-gcc \
+			USERLDFLAGS=-Wl,-z,max-page-size=65536 ;;
+		esac
+		;;
+	*)
+		die "no ABI '$abi'"
+		;;
+	esac
+done
 echo "$out"

@@ -14,8 +14,12 @@ mkdir -p "$dir/modules"
 
 pairs=("$dir/modules=modules")
 cp "$("$here/module.sh" "$name")" "$dir/modules/"
-if tests=$("$here/selftests.sh"); then pairs+=("$tests=tests"); fi
-if samples=$("$here/samples.sh"); then pairs+=("$samples=samples"); fi
+traits "$name"
+if tests=$("$here/selftests.sh" -a "$abis"); then pairs+=("$tests=tests"); fi
+# The samples are programs of this machine.
+if [ "$arch" = amd64 ] && samples=$("$here/samples.sh"); then
+	pairs+=("$samples=samples")
+fi
 printf '%s\n' "load /modules/bus1.ko" shell >"$dir/plan"
 "$here/image.sh" "$name" "$dir/image" "$dir/plan" "${pairs[@]}"
 

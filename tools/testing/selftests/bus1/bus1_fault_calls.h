@@ -20,7 +20,7 @@
  * @run: makes the call, and tells its result if it succeeds
  * @errors: what it may fail with when resources are short
  * @n_fds: descriptors that the call needs
- * @pool_size: size of all pools, 0 for the usual one
+ * @pool_pages: size of all pools, in pages, 0 for the usual one
  * @fork: fails again only in a process of its own
  */
 struct scenario {
@@ -30,7 +30,7 @@ struct scenario {
 	int (*run)(struct world *w);
 	int errors[ERRORS_MAX];
 	unsigned int n_fds;
-	__u64 pool_size;
+	__u64 pool_pages;
 	bool fork;
 };
 
@@ -38,7 +38,7 @@ struct scenario {
  * Building blocks
  */
 
-static __u8 payload[6 * PAGE];
+static __u8 payload[6 * PAGE_MAX];
 
 /* IDs of p[0] that are not in use before a message names them. */
 #define FRESH(_i)	(0x10000ULL + 0x10 * (_i))

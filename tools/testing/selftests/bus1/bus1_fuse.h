@@ -65,7 +65,8 @@ static inline void fuse_reply_init(struct fuse_fs *fs, __u64 unique)
 		.flags = 1U << 30,
 		.max_background = 64,
 		.congestion_threshold = 64,
-		.max_write = PAGE,
+		/* The server's buffer has to hold that much. */
+		.max_write = 4096,
 		.max_pages = 1,
 	} };
 

@@ -14,11 +14,17 @@
 #include <sys/resource.h>
 #include "bus1_test.h"
 
-#define PAGE		4096UL
+/* The size of a page, and the most that it can be, for what is reserved. */
+#define PAGE		page_size()
+#if defined(__x86_64__) || defined(__i386__)
+#define PAGE_MAX	4096UL
+#else
+#define PAGE_MAX	65536UL
+#endif
 #define NODE_B		0x100ULL
 #define NODE_C		0x200ULL
 /* The most that one system call reads or writes: MAX_RW_COUNT. */
-#define MAX_RW		0x7ffff000UL
+#define MAX_RW		(0x80000000UL - PAGE)
 #define PARAMETERS	"/sys/module/bus1/parameters/"
 
 /* The arguments of SEND, by their types. */

@@ -490,6 +490,15 @@ static inline void t_run_as(struct __test_metadata *_metadata, uid_t uid,
 
 #define RUN_AS(_uid, _fn, _arg) t_run_as(_metadata, _uid, _fn, _arg)
 
+static inline unsigned long page_size(void)
+{
+	static unsigned long size;
+
+	if (!size)
+		size = sysconf(_SC_PAGESIZE);
+	return size;
+}
+
 /* Memory that forked processes share. */
 static inline void *shared_alloc(size_t size)
 {

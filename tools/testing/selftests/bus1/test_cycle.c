@@ -366,13 +366,20 @@ static int keep_namespace(struct keeper *k, int peer)
 	return process_start(k, peer, process_namespace);
 }
 
+/* What pause() does, which is not a system call on all architectures. */
+#ifdef SYS_pause
+#define PAUSE_CALL	SYS_pause
+#else
+#define PAUSE_CALL	SYS_ppoll
+#endif
+
 /* Stops the process in the middle of a system call, until somebody answers. */
 static int process_seccomp(void)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 			 offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pause, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PAUSE_CALL, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};

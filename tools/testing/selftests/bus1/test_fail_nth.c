@@ -129,7 +129,7 @@ static const struct scenario send_scenarios[] = {
 	CALL("another seed", 3, prepare_everything, run_send_seed_again,
 	     ERRORS(ENOMEM, EFAULT, EXFULL)),
 	CALL("the rest of the pool", 2, prepare_nearly_full, run_send_3_pages,
-	     ERRORS(ENOMEM, EFAULT, EXFULL), .pool_size = 8 * PAGE),
+	     ERRORS(ENOMEM, EFAULT, EXFULL), .pool_pages = 8),
 	{}
 };
 
@@ -463,10 +463,10 @@ static void begin(ME *self, const struct scenario *s)
 {
 	struct world *w = &self->w;
 
-	if (s->pool_size)
-		MUST(parameter_set(POOL_SIZE_MAX, s->pool_size));
+	if (s->pool_pages)
+		MUST(parameter_set(POOL_SIZE_MAX, s->pool_pages * PAGE));
 	world_init(w, s->n_peers, self->nth_fd);
-	if (s->pool_size)
+	if (s->pool_pages)
 		MUST(parameter_set(POOL_SIZE_MAX,
 				   self->parameters.saved[POOL_SIZE_MAX]));
 	if (s->prepare)

@@ -52,7 +52,7 @@ static void poison(void)
 	for (j = 0; j < 12; j++) {
 		data[sizes[j] - 1] = 0;
 		for (k = 0; k < 64; k++)
-			syscall(SYS_open, data, O_RDONLY);
+			syscall(SYS_openat, AT_FDCWD, data, O_RDONLY);
 		data[sizes[j] - 1] = POISON;
 	}
 }
@@ -411,10 +411,10 @@ TEST_F(leak, old_bytes_do_not_show_through_padding)
  */
 TEST_F(leak, messages_that_nobody_got_leave_zeros)
 {
-	static __u8 payload[8 * PAGE];
+	static __u8 payload[8 * PAGE_MAX];
 	const __u64 both[] = { self->net.ab, self->net.ac };
 	__u8 *edge = bad_edge(5 * PAGE);
-	struct iovec vecs[] = { { payload, sizeof(payload) }, { edge, 6 * PAGE } };
+	struct iovec vecs[] = { { payload, 8 * PAGE }, { edge, 6 * PAGE } };
 	struct bus1_cmd_recv r;
 	int i;
 
@@ -521,7 +521,7 @@ TEST_F(leak, mappings_reach_no_other_pool)
 				    NULL, PAGE, PROT_READ, MAP_SHARED,
 				    self->net.c.fd,
 #ifdef SYS_mmap2
-				    at[i]
+				    at[i] * (PAGE / 4096)
 #else
 				    at[i] * PAGE
 #endif

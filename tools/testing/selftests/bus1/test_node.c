@@ -72,11 +72,12 @@ TEST_F(node, destroy_of_ids_in_bad_memory_is_efault)
 TEST_F(node, destroy_of_ids_that_end_in_bad_memory_is_efault)
 {
 	__u64 h = TRANSFER(&self->a, 8, &self->b), *ids;
-	char *map = shared_alloc(8192);
+	size_t page = page_size();
+	char *map = shared_alloc(2 * page);
 
 	ASSERT_NE(NULL, map);
-	ASSERT_EQ(0, mprotect(map + 4096, 4096, PROT_NONE));
-	ids = (void *)(map + 4096 - sizeof(*ids));
+	ASSERT_EQ(0, mprotect(map + page, page, PROT_NONE));
+	ids = (void *)(map + page - sizeof(*ids));
 	ids[0] = 8;
 	EXPECT_EQ(-EFAULT, bus1_nodes_destroy(self->a.fd, 0, ids, 2));
 	EXPECT_ALIVE(8, h);

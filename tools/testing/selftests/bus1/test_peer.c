@@ -154,10 +154,10 @@ TEST_F(peer, query_of_bad_memory_is_efault)
 
 TEST_F(peer, query_into_read_only_memory_is_efault)
 {
-	void *page = shared_alloc(4096);
+	void *page = shared_alloc(page_size());
 
 	ASSERT_NE(NULL, page);
-	ASSERT_EQ(0, mprotect(page, 4096, PROT_READ));
+	ASSERT_EQ(0, mprotect(page, page_size(), PROT_READ));
 	EXPECT_EQ(-EFAULT, bus1_ioctl(self->a.fd, BUS1_CMD_PEER_QUERY, page));
 }
 

@@ -187,12 +187,12 @@ TEST_F(data, payload_may_come_from_untouched_memory)
 {
 	__u8 *data = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	static const __u8 zero[4 * PAGE];
+	static const __u8 zero[4 * PAGE_MAX];
 
 	ASSERT_TRUE(data != MAP_FAILED);
 	ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, data,
 				    4 * PAGE));
-	RECV_DATA(&self->net.b, NODE_B, zero, sizeof(zero));
+	RECV_DATA(&self->net.b, NODE_B, zero, 4 * PAGE);
 }
 
 TEST_F(data, payload_may_come_from_a_pool)

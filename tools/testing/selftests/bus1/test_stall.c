@@ -94,7 +94,7 @@ FIXTURE(sender) {
 	__u64 ob, oc;
 	struct stall stall;
 	pthread_t thread;
-	__u8 content[PAGE];
+	__u8 content[PAGE_MAX];
 	struct bus1_cmd_send *cmd;
 	struct bus1_cmd_send send;
 	__u64 dests[2], handle;
@@ -380,7 +380,7 @@ FIXTURE(receiver) {
 	struct stall stall;
 	pthread_t thread;
 	struct bus1_cmd_recv *cmd;
-	__u8 content[PAGE];
+	__u8 content[PAGE_MAX];
 	int done, r;
 	pid_t tid;
 };
@@ -944,7 +944,7 @@ FIXTURE(other) {
 	struct net net;
 	struct stall stall;
 	pthread_t thread;
-	__u8 content[PAGE];
+	__u8 content[PAGE_MAX];
 	int r;
 };
 

@@ -275,18 +275,19 @@ TEST_F(transfer, from_bad_memory_is_efault)
 
 TEST_F(transfer, whose_result_cannot_be_written_moves_nothing)
 {
-	struct bus1_cmd_handle_transfer *cmd = shared_alloc(4096);
+	struct bus1_cmd_handle_transfer *cmd = shared_alloc(page_size());
 	const __u64 to[] = { self->b.fd, self->a.fd, -1ULL };
 	__u64 src = SOURCE();
 	size_t i;
 
 	ASSERT_NE(NULL, cmd);
 	for (i = 0; i < ARRAY_SIZE(to); i++) {
-		ASSERT_EQ(0, mprotect(cmd, 4096, PROT_READ | PROT_WRITE));
+		ASSERT_EQ(0, mprotect(cmd, page_size(),
+				      PROT_READ | PROT_WRITE));
 		*cmd = (struct bus1_cmd_handle_transfer){
 			0, src, to[i], BUS1_HANDLE_INVALID,
 		};
-		ASSERT_EQ(0, mprotect(cmd, 4096, PROT_READ));
+		ASSERT_EQ(0, mprotect(cmd, page_size(), PROT_READ));
 		EXPECT_EQ(-EFAULT, bus1_ioctl(self->a.fd,
 					BUS1_CMD_HANDLE_TRANSFER, cmd));
 	}
