@@ -158,7 +158,7 @@ int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 	}
 
 	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
-				      install_fds)) == -EAGAIN) {
+				      install_fds, false)) == -EAGAIN) {
 		if (seed)
 			return -EAGAIN;
 		r = bus1_ioctl_recv_wait(ctx, U64_MAX);
@@ -184,7 +184,7 @@ int bus1_ioctl_recv(struct bus1_ioctl *ctx)
  * The argument always says what is left to do: the kernel reads it again when the
  * call is restarted, and so does the caller who makes it again. Therefore what is
  * done is told first, and done then. First comes what can fail without a trace, then
- * slices are given back and the message is sent, and messages are received last.
+ * the message is sent and slices are given back, and messages are received last.
  */
 
 static int bus1_ioctl_send_recv_check(const struct bus1_cmd_send_recv *args)
@@ -218,6 +218,17 @@ static int bus1_ioctl_send_recv_messages(const struct bus1_cmd_send_recv *args,
 	return 0;
 }
 
+/* The message is not sent, and no slice is given back, after all. */
+static int bus1_ioctl_send_recv_untell(struct bus1_ioctl *ctx,
+				       const struct bus1_cmd_send_recv *args)
+{
+	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
+	int r;
+
+	r = put_user(args->n_slices, &uarg->n_slices);
+	return put_user(args->flags, &uarg->flags) ?: r;
+}
+
 /* Nothing was received yet, no slices are left, and the message is sent. */
 static int bus1_ioctl_send_recv_tell(struct bus1_ioctl *ctx,
 				     const struct bus1_cmd_send_recv *args)
@@ -225,68 +236,55 @@ static int bus1_ioctl_send_recv_tell(struct bus1_ioctl *ctx,
 	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	u64 flags = args->flags & ~BUS1_SEND_RECV_FLAG_SEND;
 
-	if (put_user(0, &uarg->n_received))
+	if (put_user(0, &uarg->n_received) ||
+	    (args->n_slices && put_user(0, &uarg->n_slices)) ||
+	    (args->flags != flags && put_user(flags, &uarg->flags))) {
+		bus1_ioctl_send_recv_untell(ctx, args);
 		return -EFAULT;
-	if (args->n_slices && put_user(0, &uarg->n_slices))
-		return -EFAULT;
-	if (args->flags != flags && put_user(flags, &uarg->flags))
-		return -EFAULT;
+	}
 	return 0;
 }
 
-/* So many slices are left, and the message is not sent after all. */
-static void bus1_ioctl_send_recv_untell(struct bus1_ioctl *ctx,
+/*
+ * Give the slices back, from the last to the first. Where one is none, those before it
+ * are left.
+ */
+static int bus1_ioctl_send_recv_release(struct bus1_ioctl *ctx,
 					const struct bus1_cmd_send_recv *args,
-					u64 n_slices)
+					const u64 *slices)
 {
 	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
+	u64 n;
+	int r;
 
-	/* What cannot be written now could not be before, and is what it was */
-	put_user(n_slices, &uarg->n_slices);
-	put_user(args->flags, &uarg->flags);
+	for (n = args->n_slices; n > 0; --n) {
+		r = bus1_message_release(ctx->peer, slices[n - 1]);
+		if (r < 0)
+			return put_user(n, &uarg->n_slices) ? -EFAULT : r;
+		cond_resched();
+	}
+	return 0;
 }
 
 /*
- * Tell what comes next, and give the slices back, from the last to the first. Where
- * one is none, those before it are left, and nothing is sent.
+ * The payload may lie in one of the slices: these are given back after the message is
+ * sent, so that it never has to be sent again once they are gone.
  */
-static int bus1_ioctl_send_recv_begin(struct bus1_ioctl *ctx,
-				      const struct bus1_cmd_send_recv *args,
-				      const u64 *slices)
-{
-	u64 n = args->n_slices;
-	int r;
-
-	r = bus1_ioctl_send_recv_tell(ctx, args);
-	while (r >= 0 && n > 0) {
-		r = bus1_message_release(ctx->peer, slices[n - 1]);
-		if (r >= 0)
-			--n;
-		cond_resched();
-	}
-	if (r < 0)
-		bus1_ioctl_send_recv_untell(ctx, args, n);
-	return r;
-}
-
-/* The payload may lie in one of the slices: it is copied before. */
 static int bus1_ioctl_send_recv_send(struct bus1_ioctl *ctx,
 				     const struct bus1_cmd_send_recv *args,
-				     const u64 *slices,
 				     const struct bus1_ioctl_send *arrays)
 {
 	struct bus1_send send;
 	int r;
 
 	r = bus1_ioctl_send_stage(&send, ctx->peer, &args->send, arrays);
-	if (r < 0)
-		goto exit;
-	r = bus1_ioctl_send_recv_begin(ctx, args, slices);
+	if (r >= 0)
+		r = bus1_ioctl_send_recv_tell(ctx, args);
 	if (r < 0)
 		goto exit;
 	r = bus1_send_commit(&send);
-	if (r < 0)
-		bus1_ioctl_send_recv_untell(ctx, args, 0);
+	if (r < 0 && bus1_ioctl_send_recv_untell(ctx, args))
+		r = -EFAULT;
 exit:
 	bus1_send_deinit(&send);
 	return r;
@@ -300,14 +298,17 @@ static int bus1_ioctl_send_recv_out(struct bus1_ioctl *ctx,
 	struct bus1_ioctl_send arrays;
 	int r;
 
-	if (!(args->flags & BUS1_SEND_RECV_FLAG_SEND))
-		return bus1_ioctl_send_recv_begin(ctx, args, slices);
-
-	r = bus1_ioctl_send_read(&args->send, &arrays);
-	if (r >= 0)
-		r = bus1_ioctl_send_recv_send(ctx, args, slices, &arrays);
-	bus1_ioctl_send_free(&arrays);
-	return r;
+	if (args->flags & BUS1_SEND_RECV_FLAG_SEND) {
+		r = bus1_ioctl_send_read(&args->send, &arrays);
+		if (r >= 0)
+			r = bus1_ioctl_send_recv_send(ctx, args, &arrays);
+		bus1_ioctl_send_free(&arrays);
+	} else {
+		r = bus1_ioctl_send_recv_tell(ctx, args);
+	}
+	if (r < 0)
+		return r;
+	return bus1_ioctl_send_recv_release(ctx, args, slices);
 }
 
 /* What ktime_get_ns() will say when the clock of the caller says @timeout. */
@@ -337,7 +338,7 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 
 	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, false,
 				      args->flags &
-				      BUS1_SEND_RECV_FLAG_INSTALL_FDS)) ==
+				      BUS1_SEND_RECV_FLAG_INSTALL_FDS, n)) ==
 	       -EAGAIN) {
 		if (n)
 			return -EAGAIN;
@@ -356,10 +357,7 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 		bus1_recv_abort(&recv);
 		return -EFAULT;
 	}
-	r = bus1_recv_commit(&recv);
-	if (r < 0)
-		put_user(n, &uarg->n_received);
-	return r;
+	return bus1_recv_commit(&recv);
 }
 
 /* An error is told if nothing was received: else it will be met again. */
@@ -367,13 +365,18 @@ static int bus1_ioctl_send_recv_in(struct bus1_ioctl *ctx,
 				   const struct bus1_cmd_send_recv *args,
 				   struct bus1_msg __user *messages)
 {
+	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	u64 n;
 	int r;
 
 	for (n = 0; n < args->n_messages; ++n) {
 		r = bus1_ioctl_send_recv_one(ctx, args, messages, n);
-		if (r < 0)
+		if (r < 0) {
+			/* One more may have been told of than was received */
+			if (put_user(n, &uarg->n_received))
+				return -EFAULT;
 			return n ? 0 : r;
+		}
 		cond_resched();
 	}
 	return 0;

@@ -197,6 +197,7 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
  * @max_offset: where the slice must end, or below
  * @seed: fetch the seed
  * @install_fds: the files are to be installed
+ * @try: do not wait for another receive on the same peer, but say -EAGAIN
  *
  * Context: Process context, may sleep.
  * Return: 0, to be followed by bus1_recv_commit() or bus1_recv_abort(). -EAGAIN
@@ -205,7 +206,7 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
  *	room; -ENOMEM; -ERESTARTSYS.
  */
 int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
-		      u64 max_offset, bool seed, bool install_fds)
+		      u64 max_offset, bool seed, bool install_fds, bool try)
 {
 	LIST_HEAD(drops);
 	int r;
@@ -217,7 +218,9 @@ int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
 		.offset = BUS1_OFFSET_INVALID,
 	};
 
-	r = mutex_lock_interruptible(&peer->recv_mutex);
+	if (try && !mutex_trylock(&peer->recv_mutex))
+		return -EAGAIN;
+	r = try ? 0 : mutex_lock_interruptible(&peer->recv_mutex);
 	if (r < 0) {
 		/* Another one may have been left asleep in favour of this */
 		bus1_peer_wake(peer);

@@ -52,7 +52,7 @@ struct bus1_recv {
 };
 
 int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
-		      u64 max_offset, bool seed, bool install_fds);
+		      u64 max_offset, bool seed, bool install_fds, bool try);
 int bus1_recv_commit(struct bus1_recv *recv);
 void bus1_recv_abort(struct bus1_recv *recv);
 

@@ -305,7 +305,7 @@ struct bus1_cmd_send_recv {
 /* Receive the next message. */
 #define BUS1_CMD_RECV			_IOWR(BUS1_IOCTL_MAGIC, 0x50,	\
 						struct bus1_cmd_recv)
-/* Give slices back, send a message, and receive messages, in one call. */
+/* Send a message, give slices back, and receive messages, in one call. */
 #define BUS1_CMD_SEND_RECV		_IOWR(BUS1_IOCTL_MAGIC, 0x51,	\
 						struct bus1_cmd_send_recv)
 

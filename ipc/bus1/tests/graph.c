@@ -366,7 +366,7 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 	unsigned int i;
 	int r, node;
 
-	r = bus1_recv_prepare(&recv, p, U64_MAX, false, false);
+	r = bus1_recv_prepare(&recv, p, U64_MAX, false, false, false);
 	if (r == -EAGAIN)
 		return event;
 	KUNIT_EXPECT_EQ(test, r, 0);

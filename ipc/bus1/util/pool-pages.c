@@ -29,7 +29,7 @@
 /* Pages that a pool keeps once it has them, at its lower end. */
 #define BUS1_POOL_KEEP		4UL
 /* Pages that are asked for (a power of two) and counted in one go. */
-#define BUS1_POOL_ORDER		4U
+#define BUS1_POOL_ORDER		((unsigned int)get_order(BUS1_POOL_RUN_MAX))
 #define BUS1_POOL_CHUNK		64UL
 /* Pages that a trimmer reserves and a fault maps at once. */
 #define BUS1_POOL_TRIM_CHUNK	64UL
@@ -97,32 +97,42 @@ static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index,
 }
 
 /*
- * Add up to @n pages from @index on, where there is none. They lie one behind the
- * other in memory if that is to be had without effort: then they can be copied to
- * at once. Apart from that they are pages like all others.
+ * Allocate up to *@n pages, and lower *@n to how many it is. They lie one behind the
+ * other in memory if that is to be had without effort, which includes reserves and the
+ * work of others: then they can be copied to at once. Apart from that they are pages
+ * like all others.
  */
-static int bus1_pool_add_pages(struct bus1_pool *pool, unsigned long index,
-			       unsigned long n)
+static struct page *bus1_pool_alloc_pages(unsigned long *n)
 {
-	unsigned int order = min_t(unsigned int, ilog2(n), BUS1_POOL_ORDER);
-	struct page *page = NULL;
+	unsigned int order = min_t(unsigned int, ilog2(*n), BUS1_POOL_ORDER);
+	struct page *page;
+
+	if (order) {
+		page = alloc_pages((GFP_HIGHUSER & ~__GFP_RECLAIM) |
+				   __GFP_NOMEMALLOC | __GFP_NORETRY |
+				   __GFP_NOWARN | __GFP_ZERO | __GFP_ACCOUNT,
+				   order);
+		if (page) {
+			split_page(page, order);
+			*n = 1UL << order;
+			return page;
+		}
+	}
+	*n = 1;
+	return alloc_page(GFP_HIGHUSER | __GFP_ZERO | BUS1_POOL_GFP);
+}
+
+/* Add up to *@n pages from @index on, where there is none; lowers *@n, see above. */
+static int bus1_pool_add_pages(struct bus1_pool *pool, unsigned long index,
+			       unsigned long *n)
+{
+	struct page *page = bus1_pool_alloc_pages(n);
 	unsigned long i;
 	int err, r = 0;
 
-	if (order)
-		page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) |
-				   __GFP_ZERO | __GFP_ACCOUNT | __GFP_NOWARN,
-				   order);
-	if (page) {
-		split_page(page, order);
-	} else {
-		order = 0;
-		page = alloc_page(GFP_HIGHUSER | __GFP_ZERO | BUS1_POOL_GFP);
-		if (!page)
-			return -ENOMEM;
-	}
-
-	for (i = 0; i < 1UL << order; ++i) {
+	if (!page)
+		return -ENOMEM;
+	for (i = 0; i < *n; ++i) {
 		err = bus1_pool_add_page(pool, index + i, page + i);
 		r = r ?: err;
 	}
@@ -182,8 +192,8 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 	unsigned long index = slice->offset >> PAGE_SHIFT;
 	unsigned long end = ((slice->offset + slice->size - 1) >> PAGE_SHIFT) + 1;
 	struct page *page, **pagep = &slice->page;
+	unsigned long n, wanted, max = BUS1_POOL_CHUNK;
 	struct mem_cgroup *old;
-	unsigned long n;
 	int r;
 
 	for (;;) {
@@ -195,20 +205,39 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 		index += n;
 		if (index == end)
 			return 0;
-		if (n == BUS1_POOL_CHUNK)
-			continue;
-
-		n = bus1_pool_count_missing(pool, index,
-					    min(end - index, BUS1_POOL_CHUNK));
-		old = set_active_memcg(pool->memcg);
-		r = bus1_pool_add_pages(pool, index, n);
-		set_active_memcg(old);
-		if (r < 0)
-			return r;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
+		if (n == BUS1_POOL_CHUNK)
+			continue;
+
+		wanted = bus1_pool_count_missing(pool, index,
+						 min(end - index, max));
+		n = wanted;
+		old = set_active_memcg(pool->memcg);
+		r = bus1_pool_add_pages(pool, index, &n);
+		set_active_memcg(old);
+		if (r < 0)
+			return r;
+		/* Where there are no several pages, it is no use to go on asking */
+		if (n < wanted && n == 1)
+			max = 1;
 	}
+}
+
+/*
+ * Is @page the @n-th behind @first, whose number is @pfn? Only within what can be one
+ * allocation: beyond, neither the structures of pages need to be neighbours, nor what
+ * sanitizers know of their content. Addresses may have tags, which are compared, too.
+ */
+static bool bus1_pool_page_follows(struct page *first, unsigned long pfn,
+				   struct page *page, unsigned long n)
+{
+	unsigned long next = page_to_pfn(page);
+
+	return next == pfn + n &&
+	       next >> BUS1_POOL_ORDER == pfn >> BUS1_POOL_ORDER &&
+	       page_address(page) == page_address(first) + n * PAGE_SIZE;
 }
 
 /**
@@ -226,7 +255,7 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp)
 	XA_STATE(xas, &pool->pages, pos >> PAGE_SHIFT);
 	size_t max = min_t(size_t, *lenp, BUS1_POOL_RUN_MAX);
 	struct page *page, *first = NULL;
-	unsigned long pfn = 0;
+	unsigned long pfn = 0, n = 0;
 
 	rcu_read_lock();
 	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
@@ -236,7 +265,7 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp)
 		if (!first) {
 			first = page;
 			pfn = page_to_pfn(page);
-		} else if (page_to_pfn(page) == ++pfn) {
+		} else if (bus1_pool_page_follows(first, pfn, page, ++n)) {
 			len += PAGE_SIZE;
 		} else {
 			break;

@@ -616,13 +616,38 @@ TEST_F(send_recv, unknown_slice_is_enxio_and_those_behind_are_given_back)
 	good = all.slices[1];
 	all.slices[1] += 8;
 	EXPECT_EQ(-ENXIO, bus1_send_recv(self->net.b.fd, &all.cmd));
-	EXPECT_EQ(FLAG_SEND, all.cmd.flags);
+	EXPECT_EQ(0, all.cmd.flags);
 	EXPECT_EQ(2, all.cmd.n_slices);
+	EXPECT_EQ(0, all.cmd.n_received);
 	EXPECT_EQ(-ENXIO, bus1_slice_release(self->net.b.fd, all.slices[2]));
 	EXPECT_TRUE(msg_untouched(&self->msgs[0]));
-	RECV_NONE(&self->net.a);
 	all.slices[1] = good;
+	/* The message was sent, once */
 	ALL_WORKS(&all);
+}
+
+TEST_F(send_recv, payload_in_a_slice_that_is_gone_is_not_sent_again)
+{
+	__u64 n = 2, other = 99;
+	struct all all;
+
+	ALL(&all);
+	all.vec.iov_base = (void *)self->net.b.pool + all.slices[2];
+	all.vec.iov_len = sizeof(n);
+	all.slices[1] += 8;
+	EXPECT_EQ(-ENXIO, bus1_send_recv(self->net.b.fd, &all.cmd));
+	EXPECT_EQ(2, all.cmd.n_slices);
+	/* Other bytes are there now, which the same call must not send */
+	ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, &other,
+				    sizeof(other)));
+	EXPECT_EQ(0, memcmp(all.vec.iov_base, &other, sizeof(other)));
+	peer_wait(self->net.b.fd);
+	all.slices[1] -= 8;
+	EXPECT_EQ(0, bus1_send_recv(self->net.b.fd, &all.cmd));
+	EXPECT_EQ(0, all.cmd.n_slices);
+	EXPECT_EQ(3, all.cmd.n_received);
+	RECV_DATA(&self->net.a, NODE_A, &n, sizeof(n));
+	RECV_NONE(&self->net.a);
 }
 
 TEST_F(send_recv, slice_that_is_listed_twice_is_enxio)
@@ -632,8 +657,9 @@ TEST_F(send_recv, slice_that_is_listed_twice_is_enxio)
 	ALL(&all);
 	all.slices[0] = all.slices[1];
 	EXPECT_EQ(-ENXIO, bus1_send_recv(self->net.b.fd, &all.cmd));
-	EXPECT_EQ(FLAG_SEND, all.cmd.flags);
+	EXPECT_EQ(0, all.cmd.flags);
 	EXPECT_EQ(1, all.cmd.n_slices);
+	RECV_STR(&self->net.a, NODE_A, "all");
 	RECV_NONE(&self->net.a);
 	EXPECT_EQ(3, bus1_fdinfo(self->net.b.fd, "bus1-slices"));
 }
