@@ -109,7 +109,7 @@ static const struct scenario send_scenarios[] = {
 	     ERRORS(ENOMEM, EFAULT, EXFULL)),
 	CALL("bytes, the rest of the pool", 2, prepare_nearly_full,
 	     run_send_bytes_3_pages, ERRORS(ENOMEM, EFAULT, EXFULL),
-	     .pool_size = 8 * PAGE),
+	     .pool_pages = 8),
 	CALL("few of everything, to two", 3, NULL, run_send_few,
 	     ERRORS(ENOMEM, EFAULT, EXFULL)),
 	CALL("vectors, handles, files", 3, NULL, run_send_rich,
