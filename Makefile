@@ -63,6 +63,8 @@ help:
 	@echo '  KERNELRELEASE=...   for another installed kernel, or'
 	@echo '  KDIR=...            for the kernel built in this directory'
 	@echo ''
+	@echo '  make docs           the documentation: manual pages and HTML, in build/docs'
+	@echo ''
 	@echo '  make clean          remove what was built; make distclean: downloads, too'
 
 all: modules
@@ -149,11 +151,16 @@ bench-docs:
 vm:
 	@$(VM)/shell.sh $(K)
 
-man7 := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.7.rst))
+docs:
+	@$(VM)/docs.sh
 
-man: $(man7)
+# Manual pages, and where one of them is installed.
+man_pages := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.[27].rst))
+man_dir = $(DESTDIR)$(PREFIX)/share/man/man$(patsubst .%,%,$(suffix $(1)))
 
-%.7: %.7.rst
+man: $(man_pages)
+
+$(man_pages): %: %.rst
 	rst2man $< $@
 
 install: modules
@@ -163,10 +170,10 @@ install: modules
 	install -D -m 644 include/uapi/linux/bus1.h \
 		$(DESTDIR)$(PREFIX)/include/linux/bus1.h
 	@if command -v rst2man >/dev/null; then \
-		for page in $(notdir $(man7)); do \
-			install -d $(DESTDIR)$(PREFIX)/share/man/man7 && \
-			rst2man Documentation/bus1/$$page.rst \
-				$(DESTDIR)$(PREFIX)/share/man/man7/$$page || exit; \
+		for page in $(man_pages); do \
+			dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; \
+			install -d $$dir && \
+			rst2man $$page.rst $$dir/$${page##*/} || exit; \
 		done; \
 	else \
 		echo 'no rst2man (python3-docutils): the manual is not installed'; \
@@ -176,7 +183,7 @@ uninstall:
 	find $(DESTDIR)/lib/modules/$(KERNELRELEASE)/ -name 'bus1.ko*' -delete
 	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
 	$(RM) $(DESTDIR)$(PREFIX)/include/linux/bus1.h
-	$(RM) $(patsubst %,$(DESTDIR)$(PREFIX)/share/man/man7/%,$(notdir $(man7)))
+	$(RM) $(foreach page,$(man_pages),$(call man_dir,$(page))/$(notdir $(page)))
 
 # DKMS takes the version from dkms.conf, and a copy of what is named here.
 dkms_version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
@@ -216,7 +223,7 @@ clean:
 	find ipc Module.symvers modules.order .*.cmd .*.o -type f \( -name '*.o' \
 		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
 		-o -name modules.order -o -name Module.symvers \) -delete 2>/dev/null || :
-	$(RM) $(man7)
+	$(RM) $(man_pages)
 	$(RM) -r build
 	@$(VM)/clean.sh
 
@@ -227,5 +234,5 @@ distclean: clean
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
-	bench bench-profile bench-shared bench-docs vm man install uninstall dkms-install dkms-remove \
+	bench bench-profile bench-shared bench-docs vm docs man install uninstall dkms-install dkms-remove \
 	deb clean distclean
