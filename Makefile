@@ -19,12 +19,13 @@ BENCH := tools/testing/bench
 K ?=
 T ?=
 BASE ?=
+SAMPLE ?=
 
 help:
 	@echo 'bus1 - a capability-based message bus'
 	@echo ''
 	@echo 'See it work, on no kernel but one in a virtual machine:'
-	@echo '  make demo           watch bus1 do its job'
+	@echo '  make demo           watch bus1 do its job; SAMPLE=broker: another of samples/bus1'
 	@echo '  make check          build for, and test on, all supported kernels'
 	@echo '  make check T=peer   one test program, or one case (T=peer.open), on one kernel;'
 	@echo '                      K=6.1 names the kernel, K="6.1 6.12" several'
@@ -77,7 +78,7 @@ modules:
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 
 demo:
-	@$(VM)/demo.sh $(K)
+	@SAMPLE="$(SAMPLE)" $(VM)/demo.sh $(K)
 
 check:
 	@$(VM)/check.sh "$(K)" $(T)

@@ -220,6 +220,8 @@ take_over() {
 		cp "$dir/$name.svg" "$top/Documentation/bus1/performance-$name.svg"
 	done
 	cp "$dir/summary.csv" "$top/Documentation/bus1/performance.csv"
+	# Other pages have some of these numbers.
+	"$top/tools/testing/check-docs" --numbers "$top" >&2
 }
 
 main() {

@@ -3,8 +3,8 @@
 #
 # demo.sh [NAME]
 #
-# Boot a kernel of the table `kernels`, load the module, run samples/bus1/demo
-# there as root, and return its exit status.
+# Boot a kernel of the table `kernels`, load the module, run samples/bus1/demo there as
+# root, or what SAMPLE names of samples/bus1, and return its exit status.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -15,8 +15,11 @@ dir=$work/demo
 mkdir -p "$dir/modules"
 
 cp "$("$here/module.sh" "$name")" "$dir/modules/"
+sample=${SAMPLE:-demo}
 samples=$("$here/samples.sh")
-printf '%s\n' "load /modules/bus1.ko" "demo 600 /demo/demo" finish >"$dir/plan"
+[[ $sample =~ ^[a-z]+$ && -x $samples/$sample ]] || die "no sample '$sample', these are known:" \
+	"$(find "$samples" -maxdepth 1 -type f -perm -u+x -printf '%f\n' | sort | xargs)"
+printf '%s\n' "load /modules/bus1.ko" "demo 600 /demo/$sample" finish >"$dir/plan"
 "$here/image.sh" "$name" "$dir/image" "$dir/plan" "$dir/modules=modules" "$samples=demo"
 
 say "booting $(cat "$("$here/kernel.sh" "$name")/release")"
