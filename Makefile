@@ -11,6 +11,7 @@ KDIR := /lib/modules/$(KERNELRELEASE)/build
 endif
 DESTDIR ?=
 PREFIX ?= /usr
+LIBDIR ?= $(PREFIX)/lib
 
 VM := tools/testing/vm
 BENCH := tools/testing/bench
@@ -56,10 +57,12 @@ help:
 	@echo ''
 	@echo 'Use it, on this machine:'
 	@echo '  make modules        build bus1.ko for the running kernel'
+	@echo '  make libbus1        build the library, static and shared, into build/libbus1'
 	@echo '  make deb            build the Debian packages, into build/'
 	@echo '  make dkms-install   let DKMS build and install the module, for each kernel (as'
 	@echo '                      root); make dkms-remove: remove it again'
-	@echo '  make install        install the module, its header and its manual (as root)'
+	@echo '  make install        install the module, its header, its manual and the library (as'
+	@echo '                      root); make install-libbus1: the library alone'
 	@echo '  make uninstall      remove them again'
 	@echo '  KERNELRELEASE=...   for another installed kernel, or'
 	@echo '  KDIR=...            for the kernel built in this directory'
@@ -155,27 +158,39 @@ vm:
 docs:
 	@$(VM)/docs.sh
 
+library := $(MAKE) -C tools/lib/bus1 OUTPUT=$(CURDIR)/build/libbus1 PREFIX=$(PREFIX) \
+	LIBDIR=$(LIBDIR)
+
+libbus1:
+	$(library)
+
+install-libbus1:
+	$(library) install
+	$(if $(DESTDIR),,ldconfig)
+
 # Manual pages, and where one of them is installed.
-man_pages := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.[27].rst))
+man_pages := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.[27].rst)) \
+	Documentation/bus1/libbus1.3
 man_dir = $(DESTDIR)$(PREFIX)/share/man/man$(patsubst .%,%,$(suffix $(1)))
 
 man: $(man_pages)
 
-$(man_pages): %: %.rst
-	rst2man $< $@
+$(man_pages):
+	@$(MAKE) -s -C Documentation/bus1 $(@F)
 
-install: modules
+install: modules install-libbus1
 	$(MAKE) -C $(KDIR) M=$(CURDIR) \
 		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
 	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
 	install -D -m 644 include/uapi/linux/bus1.h \
 		$(DESTDIR)$(PREFIX)/include/linux/bus1.h
 	@if command -v rst2man >/dev/null; then \
-		for page in $(man_pages); do \
-			dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; \
-			install -d $$dir && \
-			rst2man $$page.rst $$dir/$${page##*/} || exit; \
+		dir=$$(mktemp -d) && $(MAKE) -s -C Documentation/bus1 man OUTPUT=$$dir || exit; \
+		for page in $(notdir $(man_pages)); do \
+			install -D -m 644 $$dir/$$page \
+				$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit; \
 		done; \
+		rm -r $$dir; \
 	else \
 		echo 'no rst2man (python3-docutils): the manual is not installed'; \
 	fi
@@ -185,6 +200,7 @@ uninstall:
 	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
 	$(RM) $(DESTDIR)$(PREFIX)/include/linux/bus1.h
 	$(RM) $(foreach page,$(man_pages),$(call man_dir,$(page))/$(notdir $(page)))
+	$(library) uninstall
 
 # DKMS takes the version from dkms.conf, and a copy of what is named here.
 dkms_version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
@@ -235,5 +251,5 @@ distclean: clean
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
-	bench bench-profile bench-shared bench-docs vm docs man install uninstall dkms-install dkms-remove \
+	bench bench-profile bench-shared bench-docs vm docs man libbus1 install install-libbus1 uninstall dkms-install dkms-remove \
 	deb clean distclean
