@@ -169,7 +169,7 @@ install-libbus1:
 	$(if $(DESTDIR),,ldconfig)
 
 # Manual pages, and where one of them is installed.
-man_pages := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.[27].rst)) \
+man_pages := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.[1-9].rst)) \
 	Documentation/bus1/libbus1.3
 man_dir = $(DESTDIR)$(PREFIX)/share/man/man$(patsubst .%,%,$(suffix $(1)))
 

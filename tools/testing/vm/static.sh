@@ -167,6 +167,23 @@ manual_agrees_with_header() {
 	}
 }
 
+# The command is the one that each of them has in its first comment.
+samples_build_by_one_command() {
+	local sample command n=0
+
+	make -s -C tools/lib/bus1 OUTPUT="$dir/lib" PREFIX="$dir/installed" CFLAGS=-O0 install
+	mkdir -p "$dir/samples"
+	for sample in "$top"/samples/bus1/*.c; do
+		command=$(sed -n 's/^ \*\t\(cc .*pkg-config .*\)$/\1/p' "$sample")
+		[ -n "$command" ] || continue
+		n=$((n + 1))
+		(cd "$top/samples/bus1" &&
+			PKG_CONFIG_PATH=$dir/installed/lib/pkgconfig \
+			sh -ec "$command -Wall -Wextra -Werror -o $dir/samples/$(basename "$sample" .c)")
+	done
+	[ "$n" -ge 6 ] || echo "only $n samples name a command"
+}
+
 versions_agree() {
 	tools/version check
 }
@@ -205,7 +222,7 @@ mutants_apply() {
 	"$here/mutants.sh" -n 2>&1
 }
 
-need sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib \
+need pkg-config sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib \
 	clang pkg-config
 source=$("$here/source.sh")
 
@@ -242,6 +259,7 @@ if [ -z "$modules_only" ]; then
 	check "SPDX" files_name_their_license
 	check "manual" manual_is_well_formed
 	check "manual agrees with the header" manual_agrees_with_header
+	check "samples build with the installed library" samples_build_by_one_command
 	check "barriers are explained, and tested" barriers_are_explained
 	check "mutants apply" mutants_apply
 	check "README.md shows the matrix" readme_shows_matrix
