@@ -344,6 +344,23 @@ static int bus1_graph_find_node(struct bus1_graph *graph,
 	return -1;
 }
 
+/* What a receive tells: the type, and which node it is about. */
+static u64 bus1_graph_look(const struct bus1_recv *recv, u64 *id)
+{
+	*id = BUS1_HANDLE_INVALID;
+	if (recv->message) {
+		if (recv->message->node)
+			*id = recv->message->node->id;
+		return BUS1_MSG_DATA;
+	}
+	if (recv->entry->type == BUS1_ENTRY_DESTROY) {
+		*id = container_of(recv->entry, struct bus1_handle, notify)->id;
+		return BUS1_MSG_NODE_DESTROY;
+	}
+	*id = container_of(recv->entry, struct bus1_node, release)->id;
+	return BUS1_MSG_NODE_RELEASE;
+}
+
 /**
  * bus1_graph_receive() - receive what comes next
  * @graph: the graph
@@ -361,24 +378,26 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 	struct bus1_graph_event event = {};
 	struct bus1_peer *p = graph->peers[peer];
 	struct kunit *test = graph->test;
+	struct bus1_recv recv = { .peer = p };
 	struct bus1_handle *handle;
-	struct bus1_recv recv;
+	u64 id, offset = 0;
 	unsigned int i;
 	int r, node;
 
-	r = bus1_recv_prepare(&recv, p, U64_MAX, false, false, false);
+	r = bus1_recv_prepare(&recv, U64_MAX, false, false);
 	if (r == -EAGAIN)
 		return event;
 	KUNIT_EXPECT_EQ(test, r, 0);
 	if (r)
 		return event;
 
-	event.type = recv.type;
-	node = bus1_graph_find_id(graph, peer, recv.destination);
-	KUNIT_EXPECT_GE_MSG(test, node, 0, "of %llx, which is none",
-			    recv.destination);
+	event.type = bus1_graph_look(&recv, &id);
+	node = bus1_graph_find_id(graph, peer, id);
+	KUNIT_EXPECT_GE_MSG(test, node, 0, "of %llx, which is none", id);
 	event.node = node;
-	event.n_carried = min_t(u64, recv.n_handles, BUS1_GRAPH_CARGO);
+	if (recv.message)
+		event.n_carried = min_t(u64, recv.message->layout.n_handles,
+					BUS1_GRAPH_CARGO);
 	for (i = 0; i < event.n_carried; ++i) {
 		handle = recv.handles[i];
 		event.carried[i] = -1;
@@ -395,9 +414,11 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 		bus1_recv_abort(&recv);
 		return event;
 	}
+	if (recv.message)
+		offset = recv.message->slice.offset;
 	KUNIT_EXPECT_EQ(test, bus1_recv_commit(&recv), 0);
-	if (recv.offset != BUS1_OFFSET_INVALID)
-		KUNIT_EXPECT_EQ(test, bus1_message_release(p, recv.offset), 0);
+	if (recv.message)
+		KUNIT_EXPECT_EQ(test, bus1_message_release(p, offset), 0);
 	return event;
 }
 
