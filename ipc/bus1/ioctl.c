@@ -22,6 +22,7 @@
 #include "peer.h"
 #include "quota.h"
 #include "send.h"
+#include "trace.h"
 #include "user.h"
 #include "util/active.h"
 #include "util/array.h"
@@ -625,6 +626,20 @@ static const struct bus1_ioctl_op bus1_ioctl_ops[] = {
 	BUS1_IOCTL_OP(BUS1_CMD_SEND_RECV, bus1_ioctl_send_recv),
 };
 
+/* No active reference is held any more. */
+static noinline int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
+{
+	/* Nobody is told of a disconnect before it has happened */
+	if (r == -ESHUTDOWN)
+		r = bus1_peer_await_disconnect(ctx->refused ?
+					       bus1_file_peer(ctx->refused) :
+					       ctx->peer);
+	if (ctx->refused)
+		fput(ctx->refused);
+	trace_bus1_command_failed(ctx->peer, ctx->nr, r);
+	return r;
+}
+
 /**
  * bus1_ioctl() - run a command
  * @peer: peer it is issued on
@@ -658,20 +673,14 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 		return bus1_peer_await_disconnect(peer);
 
 	ctx.peer = peer;
+	ctx.nr = nr;
 	ctx.file = file;
 	ctx.refused = NULL;
 	ctx.uarg = (void __user *)arg;
 	r = op->fn(&ctx);
 	bus1_peer_release(peer);
 
-	/* Nobody is told of a disconnect before it has happened */
-	if (r == -ESHUTDOWN)
-		r = bus1_peer_await_disconnect(ctx.refused ?
-					       bus1_file_peer(ctx.refused) :
-					       peer);
-	if (ctx.refused)
-		fput(ctx.refused);
-	return r;
+	return r < 0 ? bus1_ioctl_failed(&ctx, r) : 0;
 }
 
 /* The ABI: what these say is settled, most of it since 2016. */

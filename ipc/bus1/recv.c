@@ -16,6 +16,7 @@
 #include "node.h"
 #include "peer.h"
 #include "recv.h"
+#include "trace.h"
 #include "util/array.h"
 #include "util/pool.h"
 #include "util/queue.h"
@@ -334,6 +335,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 		}
 	}
 
+	trace_bus1_recv(recv);
 	if (recv->message) {
 		bus1_recv_commit_message(recv);
 	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {
