@@ -14,6 +14,7 @@
 #include "node.h"
 #include "peer.h"
 #include "quota.h"
+#include "trace.h"
 #include "util/queue.h"
 
 /* How many handles may be looked at before the lock is released once. */
@@ -327,6 +328,7 @@ static bool bus1_handle_drop_locked(struct bus1_handle *handle, u64 n)
 		put = handle->user_refs && !refs;
 	handle->user_refs = refs;
 	bus1_handle_update_locked(handle);
+	trace_bus1_handle_release(handle);
 	return put;
 }
 
@@ -365,6 +367,7 @@ static void bus1_handle_add_locked(struct bus1_handle *handle)
 	if (refs == (bus1_handle_is_own(handle) ? 2 : 1))
 		bus1_node_get(handle->node);
 	handle->user_refs = refs;
+	trace_bus1_handle_acquire(handle);
 }
 
 /*
@@ -542,6 +545,8 @@ void bus1_handle_bear(struct bus1_handle *handle)
 		WRITE_ONCE(handle->born, true);
 		handle->user_refs = 1;
 		bus1_handle_update_locked(handle);
+		trace_bus1_node_create(handle->node);
+		trace_bus1_handle_acquire(handle);
 	}
 	spin_unlock(&peer->handles.lock);
 	up_read(&peer->birth_sem);
@@ -645,6 +650,10 @@ static bool bus1_handle_stage_locked(struct bus1_handle *handle,
 	if (handle->notify.state != BUS1_ENTRY_IDLE) {
 		handle->is_notified = true;
 		kref_get(&handle->ref);
+		if (trace_bus1_notify_enabled())
+			trace_bus1_notify(handle->holder, handle->id,
+					  handle->node, BUS1_MSG_NODE_DESTROY,
+					  stamp->id, sealed ? stamp->ts : 0);
 	}
 	return sealed;
 }

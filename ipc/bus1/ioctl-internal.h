@@ -22,6 +22,7 @@ struct file;
 /**
  * struct bus1_ioctl - a command
  * @peer: peer it is issued on
+ * @nr: number of the command
  * @file: its file
  * @uarg: argument, in user space; read once, with its size as a constant, which
  *	spares a look at what the memory is that it is copied to
@@ -29,6 +30,7 @@ struct file;
  */
 struct bus1_ioctl {
 	struct bus1_peer *peer;
+	unsigned int nr;
 	struct file *file;
 	void __user *uarg;
 	struct file *refused;

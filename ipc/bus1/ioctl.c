@@ -21,6 +21,7 @@
 #include "peer.h"
 #include "quota.h"
 #include "send.h"
+#include "trace.h"
 #include "user.h"
 #include "util/active.h"
 #include "util/array.h"
@@ -667,7 +668,7 @@ static int bus1_ioctl_send(struct bus1_ioctl *ctx)
 }
 
 /* Run a command, or say -ENOTTY if it is none. */
-static int bus1_ioctl_run(struct bus1_ioctl *ctx, unsigned int cmd)
+static __always_inline int bus1_ioctl_run(struct bus1_ioctl *ctx, unsigned int cmd)
 {
 	switch (cmd) {
 	case BUS1_CMD_PEER_QUERY:
@@ -712,6 +713,21 @@ static bool bus1_ioctl_is_known(unsigned int cmd)
 	}
 }
 
+/* No active reference is held any more. */
+static noinline __cold int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
+{
+	/* Nobody is told of a disconnect before it has happened */
+	if (r == -ESHUTDOWN)
+		r = bus1_peer_await_disconnect(ctx->refused ?
+					       bus1_file_peer(ctx->refused) :
+					       ctx->peer);
+	if (ctx->refused)
+		fput(ctx->refused);
+	if (r != -ENOTTY)
+		trace_bus1_command_failed(ctx->peer, ctx->nr, r);
+	return r;
+}
+
 /**
  * bus1_ioctl() - run a command
  * @peer: peer it is issued on
@@ -727,6 +743,7 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 {
 	struct bus1_ioctl ctx = {
 		.peer = peer,
+		.nr = _IOC_NR(cmd),
 		.file = file,
 		.uarg = (void __user *)arg,
 	};
@@ -743,15 +760,7 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 			bus1_peer_await_disconnect(peer) : -ENOTTY;
 	r = bus1_ioctl_run(&ctx, cmd);
 	bus1_peer_release(peer);
-
-	/* Nobody is told of a disconnect before it has happened */
-	if (unlikely(r == -ESHUTDOWN))
-		r = bus1_peer_await_disconnect(ctx.refused ?
-					       bus1_file_peer(ctx.refused) :
-					       peer);
-	if (unlikely(ctx.refused))
-		fput(ctx.refused);
-	return r;
+	return unlikely(r < 0) ? bus1_ioctl_failed(&ctx, r) : 0;
 }
 
 /* The ABI: what these say is settled, most of it since 2016. */

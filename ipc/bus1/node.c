@@ -5,8 +5,10 @@
 #include <linux/lockdep.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <uapi/linux/bus1.h>
 #include "node.h"
 #include "peer.h"
+#include "trace.h"
 #include "util/queue.h"
 
 static struct kmem_cache *bus1_node_cache;
@@ -199,6 +201,16 @@ bool bus1_node_release_is_stale(struct bus1_node *node,
 	       bus1_node_is_stale(node, stamp);
 }
 
+/* NODE_RELEASE was queued. */
+static void bus1_node_trace_release_locked(struct bus1_node *node)
+{
+	const struct bus1_stamp *stamp = &node->release.stamp;
+
+	if (trace_bus1_notify_enabled())
+		trace_bus1_notify(node->owner, node->id, node,
+				  BUS1_MSG_NODE_RELEASE, stamp->id, stamp->ts);
+}
+
 /*
  * Queue NODE_RELEASE. Return true if the owner must be woken up; @ts is set to what is
  * to be passed, also if it is queued later.
@@ -223,6 +235,7 @@ static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 	}
 	if (!bus1_queue_commit_locked(&node->owner->queue, &node->release, ts))
 		return false;
+	bus1_node_trace_release_locked(node);
 	kref_get(&node->ref);
 	return true;
 }
@@ -313,8 +326,10 @@ void bus1_node_release_done(struct bus1_node *node, bool received)
 		again = again && bus1_queue_commit_at_locked(queue,
 							     &node->release,
 							     &stamp);
-		if (again)
+		if (again) {
+			bus1_node_trace_release_locked(node);
 			kref_get(&node->ref);
+		}
 	}
 	spin_unlock(&queue->lock);
 

@@ -19,6 +19,7 @@
 #include "node.h"
 #include "peer.h"
 #include "quota.h"
+#include "trace.h"
 #include "user.h"
 #include "util/active.h"
 #include "util/pool.h"
@@ -307,6 +308,7 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 	death = bus1_death_new(GFP_KERNEL | __GFP_NOFAIL);
 	bus1_peer_drop_seed(peer);
 	bus1_peer_flush(peer, death);
+	trace_bus1_peer_close(peer, death);
 	bus1_death_unref(death);
 
 	/* All nodes are destroyed: what still comes was sent meanwhile */

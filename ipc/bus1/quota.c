@@ -28,11 +28,9 @@
 #include <linux/uidgid.h>
 #include <linux/user_namespace.h>
 #include "quota.h"
+#include "trace.h"
 #include "user.h"
 #include "util/fair.h"
-
-#define CREATE_TRACE_POINTS
-#include "trace.h"
 
 /* How many shares that hold nothing a quota keeps. */
 #define BUS1_QUOTA_IDLE_MAX	8

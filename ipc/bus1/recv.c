@@ -17,6 +17,7 @@
 #include "node.h"
 #include "peer.h"
 #include "recv.h"
+#include "trace.h"
 #include "util/array.h"
 #include "util/pool.h"
 #include "util/queue.h"
@@ -267,6 +268,45 @@ int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
 	return r;
 }
 
+static __always_inline void bus1_recv_fill(const struct bus1_recv *recv,
+					   struct bus1_msg *msg)
+{
+	struct bus1_message *message = recv->message;
+
+	*msg = (struct bus1_msg) {
+		.flags = recv->more ? BUS1_MSG_FLAG_CONTINUE : 0,
+		.destination = BUS1_HANDLE_INVALID,
+		.offset = BUS1_OFFSET_INVALID,
+	};
+	if (message) {
+		msg->type = BUS1_MSG_DATA;
+		if (message->node)
+			msg->destination = message->node->id;
+		msg->offset = message->slice.offset;
+		msg->n_bytes = message->layout.n_bytes;
+		msg->n_handles = message->layout.n_handles;
+		msg->n_fds = bus1_recv_count_fds(recv);
+	} else if (recv->entry->type == BUS1_ENTRY_DESTROY) {
+		msg->type = BUS1_MSG_NODE_DESTROY;
+		msg->destination = bus1_recv_handle(recv->entry)->id;
+	} else {
+		msg->type = BUS1_MSG_NODE_RELEASE;
+		msg->destination = bus1_recv_node(recv->entry)->id;
+	}
+}
+
+/**
+ * bus1_recv_describe() - say what is received
+ * @recv: prepared receive
+ * @msg: object to initialize
+ *
+ * Context: Any.
+ */
+void bus1_recv_describe(const struct bus1_recv *recv, struct bus1_msg *msg)
+{
+	bus1_recv_fill(recv, msg);
+}
+
 /**
  * bus1_recv_tell() - write to user space what is received
  * @recv: prepared receive; aborted if this fails
@@ -277,36 +317,18 @@ int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
  */
 int bus1_recv_tell(struct bus1_recv *recv, struct bus1_msg __user *umsg)
 {
-	u64 destination = BUS1_HANDLE_INVALID, offset = BUS1_OFFSET_INVALID;
-	u64 type, flags, n_bytes = 0, n_handles = 0, n_fds = 0;
-	struct bus1_message *message = recv->message;
+	struct bus1_msg msg;
 
-	if (message) {
-		type = BUS1_MSG_DATA;
-		if (message->node)
-			destination = message->node->id;
-		offset = message->slice.offset;
-		n_bytes = message->layout.n_bytes;
-		n_handles = message->layout.n_handles;
-		n_fds = bus1_recv_count_fds(recv);
-	} else if (recv->entry->type == BUS1_ENTRY_DESTROY) {
-		type = BUS1_MSG_NODE_DESTROY;
-		destination = bus1_recv_handle(recv->entry)->id;
-	} else {
-		type = BUS1_MSG_NODE_RELEASE;
-		destination = bus1_recv_node(recv->entry)->id;
-	}
-	flags = recv->more ? BUS1_MSG_FLAG_CONTINUE : 0;
-
+	bus1_recv_fill(recv, &msg);
 	if (!user_write_access_begin(umsg, sizeof(*umsg)))
 		goto error;
-	unsafe_put_user(type, &umsg->type, error_end);
-	unsafe_put_user(flags, &umsg->flags, error_end);
-	unsafe_put_user(destination, &umsg->destination, error_end);
-	unsafe_put_user(offset, &umsg->offset, error_end);
-	unsafe_put_user(n_bytes, &umsg->n_bytes, error_end);
-	unsafe_put_user(n_handles, &umsg->n_handles, error_end);
-	unsafe_put_user(n_fds, &umsg->n_fds, error_end);
+	unsafe_put_user(msg.type, &umsg->type, error_end);
+	unsafe_put_user(msg.flags, &umsg->flags, error_end);
+	unsafe_put_user(msg.destination, &umsg->destination, error_end);
+	unsafe_put_user(msg.offset, &umsg->offset, error_end);
+	unsafe_put_user(msg.n_bytes, &umsg->n_bytes, error_end);
+	unsafe_put_user(msg.n_handles, &umsg->n_handles, error_end);
+	unsafe_put_user(msg.n_fds, &umsg->n_fds, error_end);
 	user_write_access_end();
 	return 0;
 
@@ -383,6 +405,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 		}
 	}
 
+	trace_bus1_recv(recv);
 	if (recv->message) {
 		bus1_recv_commit_message(recv);
 	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {

@@ -42,6 +42,7 @@ struct bus1_recv {
 
 int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
 		      bool try);
+void bus1_recv_describe(const struct bus1_recv *recv, struct bus1_msg *msg);
 int bus1_recv_tell(struct bus1_recv *recv, struct bus1_msg __user *umsg);
 int bus1_recv_commit(struct bus1_recv *recv);
 void bus1_recv_abort(struct bus1_recv *recv);

@@ -20,6 +20,7 @@
 #include "node.h"
 #include "peer.h"
 #include "send.h"
+#include "trace.h"
 #include "util/array.h"
 #include "util/pool.h"
 #include "util/queue.h"
@@ -370,7 +371,8 @@ int bus1_send_copy(struct bus1_send *send, const struct iov_iter *iter)
 }
 
 /* The pinned handle keeps the receiver in memory. */
-static void bus1_send_unicast(struct bus1_message *message)
+static void bus1_send_unicast(struct bus1_peer *sender,
+			      struct bus1_message *message)
 {
 	struct bus1_peer *peer = message->peer;
 	bool added;
@@ -379,6 +381,9 @@ static void bus1_send_unicast(struct bus1_message *message)
 	/* If added, the message belongs to the receiver from here on */
 	spin_lock(&peer->queue.lock);
 	added = bus1_queue_commit_locked(&peer->queue, &message->entry, &ts);
+	if (added)
+		trace_bus1_commit(sender, message->node, &message->layout,
+				  &message->entry.stamp);
 	spin_unlock(&peer->queue.lock);
 
 	if (added) {
@@ -400,11 +405,25 @@ static void bus1_send_stage(struct bus1_send_dest *dest, struct bus1_tx *tx)
 	spin_lock(&queue->lock);
 	bus1_queue_stage_locked(queue, &message->entry, tx, &stamp);
 	added = message->entry.state != BUS1_ENTRY_IDLE;
+	if (added)
+		trace_bus1_stage(dest->handle->holder, message->node, tx);
 	spin_unlock(&queue->lock);
 
 	/* Freed later: nothing that takes time until the seal */
 	if (added)
 		dest->message = NULL;
+}
+
+static void bus1_send_trace_commit(const struct bus1_send *send,
+				   const struct bus1_send_dest *dest,
+				   const struct bus1_tx *tx)
+{
+	struct bus1_stamp stamp;
+
+	/* One that was not added is still there */
+	if (!dest->message && bus1_tx_sealed(tx, &stamp))
+		trace_bus1_commit(send->peer, dest->handle->node, &send->layout,
+				  &stamp);
 }
 
 static void bus1_send_multicast(struct bus1_send *send)
@@ -427,6 +446,8 @@ static void bus1_send_multicast(struct bus1_send *send)
 		dest = &send->dests[i];
 		if (dest->error)
 			continue;
+		if (trace_bus1_commit_enabled())
+			bus1_send_trace_commit(send, dest, &tx);
 		peer = dest->handle->node->owner;
 		bus1_queue_settle(&peer->queue, &tx);
 		bus1_peer_wake(peer);
@@ -531,8 +552,11 @@ int bus1_send_bytes_prepare(struct bus1_send_bytes *bytes,
  */
 void bus1_send_bytes_commit(struct bus1_send_bytes *bytes)
 {
+	struct bus1_peer *sender = bytes->handle->holder;
+
 	bus1_handle_commit_new(bytes->handle);
-	bus1_send_unicast(bytes->message);
+	trace_bus1_send(sender, &bytes->message->layout, 1, 0, 0);
+	bus1_send_unicast(sender, bytes->message);
 	bus1_handle_unpin(bytes->handle);
 }
 
@@ -546,6 +570,19 @@ void bus1_send_bytes_abort(struct bus1_send_bytes *bytes)
 {
 	bus1_message_free(bytes->message, true);
 	bus1_handle_unpin(bytes->handle);
+}
+
+/* As many as @n of its destinations get it. */
+static void bus1_send_trace(const struct bus1_send *send, size_t n)
+{
+	u32 flags = 0;
+
+	if (send->do_continue)
+		flags |= BUS1_SEND_FLAG_CONTINUE;
+	if (send->is_seed)
+		flags |= BUS1_SEND_FLAG_SEED;
+	trace_bus1_send(send->peer, &send->layout, send->n_dests,
+			send->n_dests - n, flags);
 }
 
 /**
@@ -566,18 +603,22 @@ int bus1_send_commit(struct bus1_send *send)
 		if (r < 0)
 			return r;
 		bus1_send_commit_handles(send, true);
+		if (trace_bus1_send_enabled())
+			bus1_send_trace(send, 0);
 		swap(send->peer->seed, send->seed);
 		mutex_unlock(&send->peer->recv_mutex);
 		return 0;
 	}
 
 	bus1_send_commit_handles(send, send->n_messages);
+	if (trace_bus1_send_enabled())
+		bus1_send_trace(send, send->n_messages);
 	if (send->n_messages > 1) {
 		bus1_send_multicast(send);
 	} else if (send->n_messages) {
 		for (i = 0; !send->dests[i].message; ++i)
 			bus1_send_resched(i);
-		bus1_send_unicast(send->dests[i].message);
+		bus1_send_unicast(send->peer, send->dests[i].message);
 		send->dests[i].message = NULL;
 	}
 	return 0;

@@ -344,23 +344,6 @@ static int bus1_graph_find_node(struct bus1_graph *graph,
 	return -1;
 }
 
-/* What a receive tells: the type, and which node it is about. */
-static u64 bus1_graph_look(const struct bus1_recv *recv, u64 *id)
-{
-	*id = BUS1_HANDLE_INVALID;
-	if (recv->message) {
-		if (recv->message->node)
-			*id = recv->message->node->id;
-		return BUS1_MSG_DATA;
-	}
-	if (recv->entry->type == BUS1_ENTRY_DESTROY) {
-		*id = container_of(recv->entry, struct bus1_handle, notify)->id;
-		return BUS1_MSG_NODE_DESTROY;
-	}
-	*id = container_of(recv->entry, struct bus1_node, release)->id;
-	return BUS1_MSG_NODE_RELEASE;
-}
-
 /**
  * bus1_graph_receive() - receive what comes next
  * @graph: the graph
@@ -380,7 +363,7 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 	struct kunit *test = graph->test;
 	struct bus1_recv recv = { .peer = p };
 	struct bus1_handle *handle;
-	u64 id, offset = 0;
+	struct bus1_msg msg;
 	unsigned int i;
 	int r, node;
 
@@ -391,13 +374,13 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 	if (r)
 		return event;
 
-	event.type = bus1_graph_look(&recv, &id);
-	node = bus1_graph_find_id(graph, peer, id);
-	KUNIT_EXPECT_GE_MSG(test, node, 0, "of %llx, which is none", id);
+	bus1_recv_describe(&recv, &msg);
+	event.type = msg.type;
+	node = bus1_graph_find_id(graph, peer, msg.destination);
+	KUNIT_EXPECT_GE_MSG(test, node, 0, "of %llx, which is none",
+			    msg.destination);
 	event.node = node;
-	if (recv.message)
-		event.n_carried = min_t(u64, recv.message->layout.n_handles,
-					BUS1_GRAPH_CARGO);
+	event.n_carried = min_t(u64, msg.n_handles, BUS1_GRAPH_CARGO);
 	for (i = 0; i < event.n_carried; ++i) {
 		handle = recv.handles[i];
 		event.carried[i] = -1;
@@ -414,11 +397,9 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 		bus1_recv_abort(&recv);
 		return event;
 	}
-	if (recv.message)
-		offset = recv.message->slice.offset;
 	KUNIT_EXPECT_EQ(test, bus1_recv_commit(&recv), 0);
-	if (recv.message)
-		KUNIT_EXPECT_EQ(test, bus1_message_release(p, offset), 0);
+	if (msg.offset != BUS1_OFFSET_INVALID)
+		KUNIT_EXPECT_EQ(test, bus1_message_release(p, msg.offset), 0);
 	return event;
 }
 
