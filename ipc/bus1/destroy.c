@@ -11,6 +11,7 @@
 #include "handle.h"
 #include "node.h"
 #include "peer.h"
+#include "trace.h"
 #include "util/array.h"
 #include "util/queue.h"
 
@@ -59,6 +60,7 @@ static void bus1_destroy_settle(struct bus1_node *node,
 {
 	struct bus1_handle *handle;
 
+	trace_bus1_node_destroy(node, death);
 	spin_lock(&node->lock);
 	while (!list_empty(&node->notified)) {
 		handle = list_first_entry(&node->notified, struct bus1_handle,
@@ -83,7 +85,7 @@ static void bus1_destroy_settle(struct bus1_node *node,
 static void bus1_destroy_seal(struct bus1_death *death)
 {
 	/*
-	 * [gone:B] pairs with [gone:A] in bus1_queue_stamp_locked(), and
+	 * [gone:B] pairs with [gone:A] in bus1_queue_get_stamp_locked(), and
 	 * [staged:A] pairs with [staged:B] in bus1_queue_claim(): all has been
 	 * staged, under the locks of the queues, when the clock is read and the
 	 * transaction sealed.

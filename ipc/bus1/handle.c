@@ -14,6 +14,7 @@
 #include "node.h"
 #include "peer.h"
 #include "quota.h"
+#include "trace.h"
 #include "util/queue.h"
 
 /* How many handles may be looked at before the lock is released once. */
@@ -327,6 +328,7 @@ static bool bus1_handle_drop_locked(struct bus1_handle *handle, u64 n)
 		put = handle->user_refs && !refs;
 	handle->user_refs = refs;
 	bus1_handle_update_locked(handle);
+	trace_bus1_handle_release(handle);
 	return put;
 }
 
@@ -365,6 +367,7 @@ static void bus1_handle_add_locked(struct bus1_handle *handle)
 	if (refs == (bus1_handle_is_own(handle) ? 2 : 1))
 		bus1_node_get(handle->node);
 	handle->user_refs = refs;
+	trace_bus1_handle_acquire(handle);
 }
 
 /*
@@ -437,7 +440,8 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 		}
 		known = handle && bus1_handle_is_known_locked(handle);
 		if (known) {
-			++handle->pins;
+			if (!handle->born)
+				++handle->pins;
 			kref_get(&handle->ref);
 			if (flags & BUS1_PIN_CARRY &&
 			    !bus1_handle_is_own(handle))
@@ -483,14 +487,16 @@ void bus1_handle_unpin(struct bus1_handle *handle)
 	if (!handle)
 		return;
 
-	table = &handle->holder->handles;
-	spin_lock(&table->lock);
-	--handle->pins;
-	expired = bus1_handle_expire_locked(handle);
-	spin_unlock(&table->lock);
-
-	if (expired)
-		bus1_handle_retire(handle);
+	/* Who misses that it was born finds nothing to do under the lock */
+	if (unlikely(!READ_ONCE(handle->born))) {
+		table = &handle->holder->handles;
+		spin_lock(&table->lock);
+		--handle->pins;
+		expired = bus1_handle_expire_locked(handle);
+		spin_unlock(&table->lock);
+		if (expired)
+			bus1_handle_retire(handle);
+	}
 	bus1_handle_unref(handle);
 }
 
@@ -528,22 +534,10 @@ int bus1_handle_charge(struct bus1_handle *handle)
 	return 0;
 }
 
-/**
- * bus1_handle_commit_new() - let a node exist
- * @handle: pinned handle
- *
- * Does nothing if it exists already. Waits for a flush that goes on, so that
- * the node is destroyed by it, or nothing that happens to it comes before.
- *
- * Context: Process context, may sleep, but not wait for user space.
- */
-void bus1_handle_commit_new(struct bus1_handle *handle)
+/* bus1_handle_commit_new(), of a node that may not exist yet. */
+void bus1_handle_bear(struct bus1_handle *handle)
 {
 	struct bus1_peer *peer = handle->holder;
-
-	/* Who misses that it was born takes the locks */
-	if (READ_ONCE(handle->born))
-		return;
 
 	down_read(&peer->birth_sem);
 	spin_lock(&peer->handles.lock);
@@ -551,6 +545,8 @@ void bus1_handle_commit_new(struct bus1_handle *handle)
 		WRITE_ONCE(handle->born, true);
 		handle->user_refs = 1;
 		bus1_handle_update_locked(handle);
+		trace_bus1_node_create(handle->node);
+		trace_bus1_handle_acquire(handle);
 	}
 	spin_unlock(&peer->handles.lock);
 	up_read(&peer->birth_sem);
@@ -654,6 +650,10 @@ static bool bus1_handle_stage_locked(struct bus1_handle *handle,
 	if (handle->notify.state != BUS1_ENTRY_IDLE) {
 		handle->is_notified = true;
 		kref_get(&handle->ref);
+		if (trace_bus1_notify_enabled())
+			trace_bus1_notify(handle->holder, handle->id,
+					  handle->node, BUS1_MSG_NODE_DESTROY,
+					  stamp->id, sealed ? stamp->ts : 0);
 	}
 	return sealed;
 }

@@ -22,6 +22,7 @@ struct file;
 /**
  * struct bus1_ioctl - a command
  * @peer: peer it is issued on
+ * @nr: number of the command
  * @file: its file
  * @uarg: argument, in user space; read once, with its size as a constant, which
  *	spares a look at what the memory is that it is copied to
@@ -29,6 +30,7 @@ struct file;
  */
 struct bus1_ioctl {
 	struct bus1_peer *peer;
+	unsigned int nr;
 	struct file *file;
 	void __user *uarg;
 	struct file *refused;
@@ -61,6 +63,11 @@ struct bus1_ioctl_send {
 int bus1_ioctl_ptr(u64 value, void __user **ptrp);
 int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp);
 void bus1_ioctl_array_free(void *array, const void *few);
+
+bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args);
+int bus1_ioctl_send_bytes_stage(struct bus1_send_bytes *bytes,
+				struct bus1_peer *peer,
+				const struct bus1_cmd_send *args);
 
 int bus1_ioctl_send_check(const struct bus1_cmd_send *send);
 int bus1_ioctl_send_read(const struct bus1_cmd_send *send,

@@ -23,6 +23,7 @@
 #include "node.h"
 #include "peer.h"
 #include "quota.h"
+#include "trace.h"
 #include "user.h"
 #include "util/active.h"
 #include "util/pool.h"
@@ -36,6 +37,7 @@ static int bus1_fop_open(struct inode *inode, struct file *file)
 		return PTR_ERR(peer);
 
 	file->private_data = peer;
+	trace_bus1_peer_open(peer);
 	return stream_open(inode, file);
 }
 

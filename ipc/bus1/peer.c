@@ -19,6 +19,7 @@
 #include "node.h"
 #include "peer.h"
 #include "quota.h"
+#include "trace.h"
 #include "user.h"
 #include "util/active.h"
 #include "util/pool.h"
@@ -230,7 +231,8 @@ bool bus1_peer_is_ready(struct bus1_peer *peer)
 	bool ready;
 
 	ready = bus1_queue_peek(&peer->queue, &drops);
-	bus1_peer_free_drops(&drops);
+	if (!list_empty(&drops))
+		bus1_peer_free_drops(&drops);
 	return ready;
 }
 
@@ -306,6 +308,7 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 	death = bus1_death_new(GFP_KERNEL | __GFP_NOFAIL);
 	bus1_peer_drop_seed(peer);
 	bus1_peer_flush(peer, death);
+	trace_bus1_peer_close(peer, death);
 	bus1_death_unref(death);
 
 	/* All nodes are destroyed: what still comes was sent meanwhile */
@@ -313,6 +316,7 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 		again = bus1_queue_close(&peer->queue, &drops);
 		bus1_peer_free_drops(&drops);
 	} while (again);
+	bus1_message_free_spare(peer);
 	bus1_pool_trim(peer->pool);
 
 	/* It has happened: now everybody may know */

@@ -20,9 +20,13 @@
 #include "node.h"
 #include "peer.h"
 #include "send.h"
+#include "trace.h"
 #include "util/array.h"
 #include "util/pool.h"
 #include "util/queue.h"
+
+/* How many destinations or handles are dealt with before the CPU may go to others. */
+#define BUS1_SEND_BATCH	16
 
 /* There is nothing in a binder file that is exported but where it comes from. */
 static bool bus1_send_is_binder(struct file *file)
@@ -56,6 +60,13 @@ static bool bus1_send_is_refused(struct file *file)
 		return true;
 	return dentry->d_sb->s_magic == ANON_INODE_FS_MAGIC &&
 	       !strcmp(dentry->d_name.name, "[io_uring]");
+}
+
+/* Give the CPU to others once in a while, in a loop over destinations or handles. */
+static inline void bus1_send_resched(size_t i)
+{
+	if (i % BUS1_SEND_BATCH == BUS1_SEND_BATCH - 1)
+		cond_resched();
 }
 
 /*
@@ -96,8 +107,7 @@ static int bus1_send_pin_dests(struct bus1_send *send, const u64 *ids, size_t n)
 		r = bus1_send_pin(send, ids[send->n_dests], 0, &dest->handle);
 		if (r < 0)
 			return r;
-		++send->n_dests;
-		cond_resched();
+		bus1_send_resched(send->n_dests++);
 	}
 	return bus1_array_check_unique(ids, n);
 }
@@ -124,8 +134,7 @@ static int bus1_send_pin_handles(struct bus1_send *send, const u64 *ids,
 		if (*handles && !bus1_handle_is_own(*handles))
 			send->cargo->nodes[send->n_handles] =
 				bus1_node_ref((*handles)->node);
-		++send->n_handles;
-		cond_resched();
+		bus1_send_resched(send->n_handles++);
 	}
 	return 0;
 }
@@ -159,7 +168,7 @@ static bool bus1_send_check_dests(struct bus1_send *send)
 			dest->error = -EHOSTUNREACH;
 			unreachable = true;
 		}
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	return unreachable;
 }
@@ -186,12 +195,13 @@ static int bus1_send_make_messages(struct bus1_send *send)
 			message->node = bus1_node_ref(node);
 			message->entry.siblings = &node->queued;
 			dest->message = message;
+			++send->n_messages;
 		} else {
 			dest->error = PTR_ERR(message);
 			if (dest->error != -EDQUOT && dest->error != -EXFULL)
 				return dest->error;
 		}
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	return 0;
 }
@@ -233,6 +243,7 @@ int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 	send->is_seed = params->is_seed;
 	send->n_dests = 0;
 	send->n_handles = 0;
+	send->n_messages = 0;
 	send->quota_error = 0;
 	send->dests = send->inline_dests;
 	send->handles = send->inline_handles;
@@ -304,6 +315,7 @@ static int bus1_send_copy_one(struct bus1_message *message,
 {
 	const struct bus1_layout *layout = &message->layout;
 	struct bus1_pool *pool = message->peer->pool;
+	u64 used;
 	int r;
 
 	/*
@@ -316,9 +328,10 @@ static int bus1_send_copy_one(struct bus1_message *message,
 			return r;
 	}
 	/* No byte of an older message shows through */
-	if (layout->n_bytes < message->slice.size)
+	used = bus1_message_used(message);
+	if (layout->n_bytes < used)
 		bus1_pool_zero(pool, &message->slice, layout->n_bytes,
-			       message->slice.size - layout->n_bytes);
+			       used - layout->n_bytes);
 	return 0;
 }
 
@@ -358,7 +371,8 @@ int bus1_send_copy(struct bus1_send *send, const struct iov_iter *iter)
 }
 
 /* The pinned handle keeps the receiver in memory. */
-static void bus1_send_unicast(struct bus1_message *message)
+static void bus1_send_unicast(struct bus1_peer *sender,
+			      struct bus1_message *message)
 {
 	struct bus1_peer *peer = message->peer;
 	bool added;
@@ -367,6 +381,9 @@ static void bus1_send_unicast(struct bus1_message *message)
 	/* If added, the message belongs to the receiver from here on */
 	spin_lock(&peer->queue.lock);
 	added = bus1_queue_commit_locked(&peer->queue, &message->entry, &ts);
+	if (added)
+		trace_bus1_commit(sender, message->node, &message->layout,
+				  &message->entry.stamp);
 	spin_unlock(&peer->queue.lock);
 
 	if (added) {
@@ -388,11 +405,25 @@ static void bus1_send_stage(struct bus1_send_dest *dest, struct bus1_tx *tx)
 	spin_lock(&queue->lock);
 	bus1_queue_stage_locked(queue, &message->entry, tx, &stamp);
 	added = message->entry.state != BUS1_ENTRY_IDLE;
+	if (added)
+		trace_bus1_stage(dest->handle->holder, message->node, tx);
 	spin_unlock(&queue->lock);
 
 	/* Freed later: nothing that takes time until the seal */
 	if (added)
 		dest->message = NULL;
+}
+
+static void bus1_send_trace_commit(const struct bus1_send *send,
+				   const struct bus1_send_dest *dest,
+				   const struct bus1_tx *tx)
+{
+	struct bus1_stamp stamp;
+
+	/* One that was not added is still there */
+	if (!dest->message && bus1_tx_sealed(tx, &stamp))
+		trace_bus1_commit(send->peer, dest->handle->node, &send->layout,
+				  &stamp);
 }
 
 static void bus1_send_multicast(struct bus1_send *send)
@@ -406,7 +437,7 @@ static void bus1_send_multicast(struct bus1_send *send)
 	for (i = 0; i < send->n_dests; ++i) {
 		if (send->dests[i].message)
 			bus1_send_stage(&send->dests[i], &tx);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	bus1_clock_pass(bus1_tx_seal(&tx));
 
@@ -415,10 +446,12 @@ static void bus1_send_multicast(struct bus1_send *send)
 		dest = &send->dests[i];
 		if (dest->error)
 			continue;
+		if (trace_bus1_commit_enabled())
+			bus1_send_trace_commit(send, dest, &tx);
 		peer = dest->handle->node->owner;
 		bus1_queue_settle(&peer->queue, &tx);
 		bus1_peer_wake(peer);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 }
 
@@ -433,10 +466,10 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 
 	for (i = 0; i < send->n_dests; ++i) {
 		bus1_handle_commit_new(send->dests[i].handle);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	for (i = 0; i < send->n_handles; ++i) {
-		cond_resched();
+		bus1_send_resched(i);
 		handle = send->handles[i];
 		if (!bus1_handle_is_own(handle))
 			continue;
@@ -476,41 +509,80 @@ static struct bus1_message *bus1_send_make_one(struct bus1_peer *peer,
 }
 
 /**
- * bus1_send_bytes() - send nothing but bytes to one node
+ * bus1_send_bytes_prepare() - make a message of nothing but bytes to one node
+ * @bytes: object to initialize; nothing is to be done with it if this fails
  * @peer: sender
  * @dest: ID of the destination
  * @iter: the payload; is used up
  *
- * All that most sends are: the same as preparing, copying and committing a
- * &struct bus1_send, without having one.
+ * All that most sends are: the same as preparing a &struct bus1_send, and copying,
+ * without having one. To be followed by bus1_send_bytes_commit() or
+ * bus1_send_bytes_abort().
  *
  * Context: Process context, may sleep, and wait for user space.
  * Return: 0; -EMSGSIZE, -ENXIO, -EHOSTUNREACH, -EDQUOT, -EXFULL, -ENOMEM, -EFAULT
  *	or -EINTR, as the functions above.
  */
-int bus1_send_bytes(struct bus1_peer *peer, u64 dest, struct iov_iter *iter)
+int bus1_send_bytes_prepare(struct bus1_send_bytes *bytes,
+			    struct bus1_peer *peer, u64 dest,
+			    struct iov_iter *iter)
 {
-	struct bus1_message *message;
-	struct bus1_handle *handle;
 	struct bus1_layout layout;
 	int r;
 
 	r = bus1_layout_init(&layout, iov_iter_count(iter), 0, 0);
 	if (r < 0)
 		return r;
-	r = bus1_handle_pin(peer, dest, BUS1_PIN_CREATE, &handle);
+	r = bus1_handle_pin(peer, dest, BUS1_PIN_CREATE, &bytes->handle);
 	if (r < 0)
 		return r;
 
-	message = bus1_send_make_one(peer, handle, &layout, iter);
-	if (IS_ERR(message)) {
-		r = PTR_ERR(message);
-	} else {
-		bus1_handle_commit_new(handle);
-		bus1_send_unicast(message);
-	}
-	bus1_handle_unpin(handle);
-	return r;
+	bytes->message = bus1_send_make_one(peer, bytes->handle, &layout, iter);
+	if (!IS_ERR(bytes->message))
+		return 0;
+	bus1_handle_unpin(bytes->handle);
+	return PTR_ERR(bytes->message);
+}
+
+/**
+ * bus1_send_bytes_commit() - let it happen
+ * @bytes: prepared send
+ *
+ * Context: Process context, may sleep.
+ */
+void bus1_send_bytes_commit(struct bus1_send_bytes *bytes)
+{
+	struct bus1_peer *sender = bytes->handle->holder;
+
+	bus1_handle_commit_new(bytes->handle);
+	trace_bus1_send(sender, &bytes->message->layout, 1, 0, 0);
+	bus1_send_unicast(sender, bytes->message);
+	bus1_handle_unpin(bytes->handle);
+}
+
+/**
+ * bus1_send_bytes_abort() - undo bus1_send_bytes_prepare()
+ * @bytes: prepared send
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_send_bytes_abort(struct bus1_send_bytes *bytes)
+{
+	bus1_message_free(bytes->message, true);
+	bus1_handle_unpin(bytes->handle);
+}
+
+/* As many as @n of its destinations get it. */
+static void bus1_send_trace(const struct bus1_send *send, size_t n)
+{
+	u32 flags = 0;
+
+	if (send->do_continue)
+		flags |= BUS1_SEND_FLAG_CONTINUE;
+	if (send->is_seed)
+		flags |= BUS1_SEND_FLAG_SEED;
+	trace_bus1_send(send->peer, &send->layout, send->n_dests,
+			send->n_dests - n, flags);
 }
 
 /**
@@ -523,8 +595,7 @@ int bus1_send_bytes(struct bus1_peer *peer, u64 dest, struct iov_iter *iter)
  */
 int bus1_send_commit(struct bus1_send *send)
 {
-	struct bus1_send_dest *last = NULL;
-	size_t i, n = 0;
+	size_t i;
 	int r;
 
 	if (send->seed) {
@@ -532,23 +603,23 @@ int bus1_send_commit(struct bus1_send *send)
 		if (r < 0)
 			return r;
 		bus1_send_commit_handles(send, true);
+		if (trace_bus1_send_enabled())
+			bus1_send_trace(send, 0);
 		swap(send->peer->seed, send->seed);
 		mutex_unlock(&send->peer->recv_mutex);
 		return 0;
 	}
 
-	for (i = 0; i < send->n_dests; ++i) {
-		if (send->dests[i].message) {
-			last = &send->dests[i];
-			++n;
-		}
-	}
-	bus1_send_commit_handles(send, n);
-	if (n == 1) {
-		bus1_send_unicast(last->message);
-		last->message = NULL;
-	} else if (n > 1) {
+	bus1_send_commit_handles(send, send->n_messages);
+	if (trace_bus1_send_enabled())
+		bus1_send_trace(send, send->n_messages);
+	if (send->n_messages > 1) {
 		bus1_send_multicast(send);
+	} else if (send->n_messages) {
+		for (i = 0; !send->dests[i].message; ++i)
+			bus1_send_resched(i);
+		bus1_send_unicast(send->peer, send->dests[i].message);
+		send->dests[i].message = NULL;
 	}
 	return 0;
 }
@@ -569,11 +640,11 @@ void bus1_send_deinit(struct bus1_send *send)
 	for (i = 0; i < send->n_dests; ++i) {
 		bus1_message_free(send->dests[i].message, true);
 		bus1_handle_unpin(send->dests[i].handle);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	for (i = 0; i < send->n_handles; ++i) {
 		bus1_handle_unpin(send->handles[i]);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	bus1_cargo_unref(send->cargo);
 

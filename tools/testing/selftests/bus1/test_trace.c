@@ -3,9 +3,9 @@
  * The tracepoint bus1:bus1_quota_refused: whoever gets EDQUOT can find out why.
  */
 #include "bus1_budget.h"
+#include "bus1_trace.h"
 
-#define TRACEFS		"/sys/kernel/tracing"
-#define EVENT		"events/bus1/bus1_quota_refused"
+#define EVENT		"events/bus1/bus1_quota_refused/enable"
 
 /* What a line of the trace says. */
 struct refusal {
@@ -18,7 +18,6 @@ FIXTURE(trace) {
 	struct parameters parameters;
 	struct peer a, b, own;	/* of UID_A; UID_B twice */
 	__u64 ab;
-	char instance[128];
 	int pipe;
 };
 
@@ -32,37 +31,16 @@ FIXTURE_VARIANT_ADD(trace, handles) { HANDLES, "handles" };
 FIXTURE_VARIANT_ADD(trace, bytes) { BYTES, "bytes" };
 FIXTURE_VARIANT_ADD(trace, fds) { FDS, "fds" };
 
-static int instance_open(const char *instance, const char *name, int flags)
-{
-	char path[256];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", instance, name);
-	fd = open(path, flags | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
 FIXTURE_SETUP(trace)
 {
-	int fd;
-
 	self->a.fd = -1;
 	self->b.fd = -1;
 	self->own.fd = -1;
 	self->pipe = -1;
 	PARAMETERS_SAVE(&self->parameters);
-	if (access(TRACEFS "/instances", F_OK))
+	if (!trace_instance[0])
 		SKIP(return, "this kernel has no tracing in " TRACEFS);
-	/* A buffer of one's own: nobody else's events in there. */
-	snprintf(self->instance, sizeof(self->instance),
-		 TRACEFS "/instances/bus1-test-%d", getpid());
-	ASSERT_EQ(0, mkdir(self->instance, 0700));
-	fd = instance_open(self->instance, EVENT "/enable", O_WRONLY);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(1, write(fd, "1", 1));
-	close(fd);
-	self->pipe = instance_open(self->instance, "trace_pipe",
-				   O_RDONLY | O_NONBLOCK);
+	self->pipe = trace_start(EVENT);
 	ASSERT_LE(0, self->pipe);
 
 	PEER_OPEN_AS(&self->a, UID_A);
@@ -78,9 +56,8 @@ FIXTURE_TEARDOWN(trace)
 	peer_close(&self->a);
 	peer_close(&self->b);
 	peer_close(&self->own);
-	if (self->pipe >= 0)
-		close(self->pipe);
-	rmdir(self->instance);
+	if (trace_instance[0])
+		trace_stop(EVENT, self->pipe);
 	parameters_restore(&self->parameters);
 }
 
