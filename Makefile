@@ -55,6 +55,9 @@ help:
 	@echo ''
 	@echo 'Use it, on this machine:'
 	@echo '  make modules        build bus1.ko for the running kernel'
+	@echo '  make tool           build the command bus1, into build/tool'
+	@echo '  make install-tool   install it, its manual and its completion (as root);'
+	@echo '                      make uninstall-tool: remove it again'
 	@echo '  make deb            build the Debian packages, into build/'
 	@echo '  make dkms-install   let DKMS build and install the module, for each kernel (as'
 	@echo '                      root); make dkms-remove: remove it again'
@@ -149,11 +152,34 @@ bench-docs:
 vm:
 	@$(VM)/shell.sh $(K)
 
+tool:
+	$(MAKE) -C tools/bus1 OUTPUT=$(CURDIR)/build/tool
+
+install-tool: tool
+	install -D -m 755 build/tool/bus1 $(DESTDIR)$(PREFIX)/bin/bus1
+	install -D -m 644 tools/bus1/completion/bus1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bus1
+	@if command -v rst2man >/dev/null; then \
+		install -d $(DESTDIR)$(PREFIX)/share/man/man1 && \
+		rst2man Documentation/bus1/bus1.1.rst \
+			$(DESTDIR)$(PREFIX)/share/man/man1/bus1.1; \
+	else \
+		echo 'no rst2man (python3-docutils): the manual is not installed'; \
+	fi
+
+uninstall-tool:
+	$(RM) $(DESTDIR)$(PREFIX)/bin/bus1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bus1 \
+		$(DESTDIR)$(PREFIX)/share/man/man1/bus1.1
+
 man7 := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.7.rst))
 
-man: $(man7)
+man: $(man7) Documentation/bus1/bus1.1
 
 %.7: %.7.rst
+	rst2man $< $@
+
+%.1: %.1.rst
 	rst2man $< $@
 
 install: modules
@@ -216,7 +242,7 @@ clean:
 	find ipc Module.symvers modules.order .*.cmd .*.o -type f \( -name '*.o' \
 		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
 		-o -name modules.order -o -name Module.symvers \) -delete 2>/dev/null || :
-	$(RM) $(man7)
+	$(RM) $(man7) Documentation/bus1/bus1.1
 	$(RM) -r build
 	@$(VM)/clean.sh
 
@@ -228,4 +254,4 @@ distclean: clean
 	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
 	bench bench-profile bench-shared bench-docs vm man install uninstall dkms-install dkms-remove \
-	deb clean distclean
+	deb clean distclean tool install-tool uninstall-tool
