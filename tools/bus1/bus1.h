@@ -128,7 +128,7 @@ struct transaction {
 	uint64_t n_bytes, n_handles, n_fds;
 	struct delivery *deliveries;
 	size_t n;
-	bool printed;
+	bool printed, late;
 };
 
 /* What is known of a peer. */
@@ -140,6 +140,7 @@ struct name {
 };
 
 const struct name *name_find(uint64_t peer);
+int compare_transactions(const void *a, const void *b);
 void print_ns(char text[24], uint64_t ns);
 int svg_write(const char *path, struct transaction *const *list, size_t n);
 

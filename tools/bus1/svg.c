@@ -276,6 +276,9 @@ int svg_write(const char *path, struct transaction *const *list, size_t n)
 			rows[j++] = list[i];
 	}
 	n = j;
+	/* What was told of late has its place all the same */
+	if (n)
+		qsort(rows, n, sizeof(*rows), compare_transactions);
 
 	f = fopen(path, "we");
 	if (!f)

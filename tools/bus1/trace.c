@@ -2,9 +2,9 @@
 /*
  * bus1 trace: messages and notifications as they happen, in their global order.
  *
- * Events are collected by transaction. A transaction is printed when all of it is
- * received, and no earlier one is waited for, or else some time after it happened:
- * then it says what was not received so far, and what comes later is printed later.
+ * Events are collected by transaction. A transaction is printed some time after it
+ * happened: by then, those that come before it are known, and most are received. What
+ * comes later than that is printed late, and marked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static struct {
 	uint64_t count;
 	bool json;
 	const char *svg;
-} options = { .hold_ns = 200000000 };
+} options = { .hold_ns = 500000000 };
 
 static uint64_t first_ts, n_printed;
 static volatile sig_atomic_t stopped;
@@ -281,17 +281,26 @@ static void print_peer(uint64_t peer)
 	}
 }
 
+/* Since the first one; one that is late may be before that. */
+static void print_time(const struct transaction *t)
+{
+	bool before = t->ts < first_ts;
+	uint64_t at = before ? first_ts - t->ts : t->ts - first_ts;
+
+	printf("%s%*llu.%09llu%s ", before ? "-" : "", before ? 4 : 5,
+	       (unsigned long long)(at / 1000000000),
+	       (unsigned long long)(at % 1000000000), t->late ? "<" : " ");
+}
+
 static void print_delivery(const struct transaction *t,
 			   const struct delivery *d, bool first)
 {
 	char age[24] = "queued";
-	uint64_t at = t->ts - first_ts;
 
 	if (d->received)
 		print_ns(age, d->age);
 	if (first)
-		printf("%5llu.%09llu  ", (unsigned long long)(at / 1000000000),
-		       (unsigned long long)(at % 1000000000));
+		print_time(t);
 	else
 		printf("%15s  ", "");
 	printf("%-8s", d->type == 'm' ? "message" : type_name(d->type));
@@ -302,9 +311,11 @@ static void print_delivery(const struct transaction *t,
 	if (d->type == 'm') {
 		printf("%llu bytes", (unsigned long long)t->n_bytes);
 		if (t->n_handles)
-			printf(", %llu handles", (unsigned long long)t->n_handles);
+			printf(", %llu handle%s", (unsigned long long)t->n_handles,
+			       t->n_handles == 1 ? "" : "s");
 		if (t->n_fds)
-			printf(", %llu files", (unsigned long long)t->n_fds);
+			printf(", %llu file%s", (unsigned long long)t->n_fds,
+			       t->n_fds == 1 ? "" : "s");
 		fputs("  ", stdout);
 	}
 	puts(age);
@@ -313,13 +324,11 @@ static void print_delivery(const struct transaction *t,
 static void print_transaction(struct transaction *t)
 {
 	bool first = true;
-	uint64_t at = t->ts - first_ts;
 	size_t i;
 
 	if (t->type == 'c') {
-		printf("%5llu.%09llu  close   ",
-		       (unsigned long long)(at / 1000000000),
-		       (unsigned long long)(at % 1000000000));
+		print_time(t);
+		printf("close   ");
 		print_peer(t->sender);
 		putchar('\n');
 		first = false;
@@ -363,9 +372,9 @@ static void print_json(struct transaction *t)
 	       (unsigned long long)t->ts, (unsigned long long)t->tx,
 	       type_name(t->type));
 	print_json_peer("sender", t->sender);
-	printf(", \"bytes\": %llu, \"handles\": %llu, \"files\": %llu, \"deliveries\": [",
-	       (unsigned long long)t->n_bytes, (unsigned long long)t->n_handles,
-	       (unsigned long long)t->n_fds);
+	printf(", \"late\": %s, \"bytes\": %llu, \"handles\": %llu, \"files\": %llu, \"deliveries\": [",
+	       t->late ? "true" : "false", (unsigned long long)t->n_bytes,
+	       (unsigned long long)t->n_handles, (unsigned long long)t->n_fds);
 	for (i = 0; i < t->n; ++i) {
 		d = &t->deliveries[i];
 		if (!d->shown)
@@ -386,7 +395,14 @@ static void print_json(struct transaction *t)
 
 static void transaction_print(struct transaction *t)
 {
+	static struct transaction last;
+
 	t->printed = true;
+	t->late = t->ts < last.ts || (t->ts == last.ts && t->tx < last.tx);
+	if (!t->late) {
+		last.ts = t->ts;
+		last.tx = t->tx;
+	}
 	if (!filter(t))
 		return;
 	if (!first_ts)
@@ -403,7 +419,7 @@ static void transaction_print(struct transaction *t)
 		stopped = 1;
 }
 
-static int compare_transactions(const void *a, const void *b)
+int compare_transactions(const void *a, const void *b)
 {
 	const struct transaction *x = *(struct transaction *const *)a;
 	const struct transaction *y = *(struct transaction *const *)b;
@@ -413,23 +429,13 @@ static int compare_transactions(const void *a, const void *b)
 	return x->tx < y->tx ? -1 : x->tx > y->tx;
 }
 
-static bool is_complete(const struct transaction *t)
-{
-	size_t i;
-
-	for (i = 0; i < t->n; ++i) {
-		if (!t->deliveries[i].received)
-			return false;
-	}
-	return true;
-}
-
 /* What is sealed and old enough; with @all, whatever there is. */
 static void print_waiting(bool all)
 {
 	uint64_t now = now_ns();
 	size_t i, n = 0;
 
+	/* Others may be in order before these, but be told of later */
 	if (!n_waiting)
 		return;
 	qsort(waiting, n_waiting, sizeof(*waiting), compare_transactions);
@@ -443,9 +449,7 @@ static void print_waiting(bool all)
 			waiting[n++] = t;
 			continue;
 		}
-		/* Others may be in order before this one, but be told of later */
-		if (!all && (now < t->ts + options.hold_ns / 8 ||
-			     (!is_complete(t) && now < t->ts + options.hold_ns)))
+		if (!all && now < t->ts + options.hold_ns)
 			break;
 		if (!stopped || all)
 			transaction_print(t);
@@ -493,11 +497,10 @@ static void on_recv(const struct event *event)
 	if (!t->printed || !filter_delivery(t, d) || options.json)
 		return;
 	/* It has its place above */
-	printf("%15s  received: ", "");
+	print_time(t);
+	printf("received by ");
 	print_peer(peer);
-	printf(" node %#llx, of %llu.%09llu, ", (unsigned long long)d->node,
-	       (unsigned long long)((t->ts - first_ts) / 1000000000),
-	       (unsigned long long)((t->ts - first_ts) % 1000000000));
+	printf(" node %#llx, ", (unsigned long long)d->node);
 	print_ns(age, d->age);
 	printf("after %s\n", age);
 }
