@@ -58,6 +58,9 @@ help:
 	@echo 'Use it, on this machine:'
 	@echo '  make modules        build bus1.ko for the running kernel'
 	@echo '  make libbus1        build the library, static and shared, into build/libbus1'
+	@echo '  make tool           build the command bus1, into build/tool'
+	@echo '  make install-tool   install it, its manual and its completion (as root);'
+	@echo '                      make uninstall-tool: remove it again'
 	@echo '  make deb            build the Debian packages, into build/'
 	@echo '  make dkms-install   let DKMS build and install the module, for each kernel (as'
 	@echo '                      root); make dkms-remove: remove it again'
@@ -161,6 +164,27 @@ docs:
 library := $(MAKE) -C tools/lib/bus1 OUTPUT=$(CURDIR)/build/libbus1 PREFIX=$(PREFIX) \
 	LIBDIR=$(LIBDIR)
 
+tool:
+	$(MAKE) -C tools/bus1 OUTPUT=$(CURDIR)/build/tool
+
+install-tool: tool
+	install -D -m 755 build/tool/bus1 $(DESTDIR)$(PREFIX)/bin/bus1
+	install -D -m 644 tools/bus1/completion/bus1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bus1
+	@if command -v rst2man >/dev/null; then \
+		install -d $(DESTDIR)$(PREFIX)/share/man/man1 && \
+		rst2man Documentation/bus1/bus1.1.rst \
+			$(DESTDIR)$(PREFIX)/share/man/man1/bus1.1; \
+	else \
+		echo 'no rst2man (python3-docutils): the manual is not installed'; \
+	fi
+
+uninstall-tool:
+	$(RM) $(DESTDIR)$(PREFIX)/bin/bus1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bus1 \
+		$(DESTDIR)$(PREFIX)/share/man/man1/bus1.1
+
+
 libbus1:
 	$(library)
 
@@ -186,7 +210,7 @@ install: modules install-libbus1
 		$(DESTDIR)$(PREFIX)/include/linux/bus1.h
 	@if command -v rst2man >/dev/null; then \
 		dir=$$(mktemp -d) && $(MAKE) -s -C Documentation/bus1 man OUTPUT=$$dir || exit; \
-		for page in $(notdir $(man_pages)); do \
+		for page in $(filter-out bus1.1,$(notdir $(man_pages))); do \
 			install -D -m 644 $$dir/$$page \
 				$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit; \
 		done; \
@@ -253,4 +277,4 @@ distclean: clean
 	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
 	bench bench-profile bench-shared bench-docs vm docs man libbus1 install install-libbus1 uninstall dkms-install dkms-remove \
-	deb clean distclean
+	deb clean distclean tool install-tool uninstall-tool

@@ -4,6 +4,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
+#include <linux/minmax.h>
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
@@ -985,4 +986,46 @@ void bus1_handles_drop(struct bus1_peer *peer, bool own)
 		if (id++ == U64_MAX)
 			break;
 	}
+}
+
+/**
+ * bus1_handles_count_nodes() - count the nodes of a peer
+ * @peer: peer that owns them
+ *
+ * Those that are destroyed do not count.
+ *
+ * Context: Process context, without spinlocks.
+ * Return: Number of nodes.
+ */
+u64 bus1_handles_count_nodes(struct bus1_peer *peer)
+{
+	struct bus1_handle_table *table = &peer->handles;
+	struct bus1_handle *handle;
+	struct bus1_stamp stamp;
+	u64 id = 0, n = 0, ts = 0;
+	unsigned int i = 0;
+
+	spin_lock(&table->lock);
+	while ((handle = bus1_handle_lower_bound_locked(table, id))) {
+		if (bus1_handle_is_own(handle) && handle->born) {
+			if (bus1_node_is_sealed(handle->node, &stamp))
+				ts = max(ts, stamp.ts);
+			else
+				++n;
+		}
+		if (handle->id == U64_MAX)
+			break;
+		id = handle->id + 1;
+		/* Whoever waits for the lock need not be on this CPU */
+		if (++i % BUS1_HANDLE_BATCH == 0) {
+			spin_unlock(&table->lock);
+			cond_resched();
+			spin_lock(&table->lock);
+		}
+	}
+	spin_unlock(&table->lock);
+
+	/* What does not count tells of the destruction */
+	bus1_clock_pass(ts);
+	return n;
 }

@@ -165,4 +165,7 @@ static inline void bus1_handle_commit_new(struct bus1_handle *handle)
 		bus1_handle_bear(handle);
 }
 
+/* For people */
+u64 bus1_handles_count_nodes(struct bus1_peer *peer);
+
 #endif /* __BUS1_HANDLE_H */

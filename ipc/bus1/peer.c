@@ -538,6 +538,7 @@ void bus1_peer_show(struct bus1_peer *peer, struct seq_file *m)
 	seq_printf(m, "bus1-peer:\t%llu\n", peer->id);
 	seq_printf(m, "bus1-connected:\t%d\n",
 		   !bus1_peer_is_disconnected(peer));
+	seq_printf(m, "bus1-nodes:\t%llu\n", bus1_handles_count_nodes(peer));
 	seq_printf(m, "bus1-queue:\t%llu\n", bus1_queue_length(&peer->queue));
 	bus1_quota_show(&peer->quota, m);
 }

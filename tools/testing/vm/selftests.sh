@@ -48,6 +48,16 @@ build() {
 		cat "$out/$abi.log" >&2
 		die "the $abi tests do not build"
 	}
+	# What test_tool tests.
+	case " ${programs[*]} " in
+	'  ' | *' test_tool '*)
+		"${make[@]}" -C "$top/tools/bus1" OUTPUT="$out/$abi" LDFLAGS=-static \
+			"${@:2}" >>"$out/$abi.log" 2>&1 || {
+			cat "$out/$abi.log" >&2
+			die "the $abi program bus1 does not build"
+		}
+		;;
+	esac
 	grep 'warning:' "$out/$abi.log" >&2 || true
 }
 

@@ -136,6 +136,7 @@ header_stands_alone() {
 scripts_are_sound() {
 	find -L . -name '*.sh' -type f -print0 | sort -z |
 		xargs -0 shellcheck -x -P "$here" "$top/.ci/run" "$top/tools/lib/bus1/check-symbols" "$top/tools/version" "$top/tools/in-tree" \
+		"$top/tools/bus1/completion/bus1" \
 		"$top"/debian/*.p[or]*
 }
 
@@ -159,6 +160,14 @@ manual_is_well_formed() {
 		*) rst2pseudoxml "$page" >/dev/null ;;
 		esac
 	done
+}
+
+tool_builds() {
+	make -s -C tools/bus1 OUTPUT="$dir/tool" CFLAGS='-O2 -Werror'
+}
+
+tracing_is_documented() {
+	tools/testing/check-tracing "$top"
 }
 
 manual_agrees_with_header() {
@@ -255,12 +264,14 @@ if [ -z "$modules_only" ]; then
 	done
 	check "libbus1 installs" library_installs
 	check "benchmark builds without a warning" benchmark_builds
+	check "command bus1 builds without a warning" tool_builds
 	check "one version" versions_agree
 	check "shellcheck" scripts_are_sound
 	check "SPDX" files_name_their_license
 	check "manual" manual_is_well_formed
 	check "manual agrees with the header" manual_agrees_with_header
 	check "samples build with the installed library" samples_build_by_one_command
+	check "tracepoints are documented" tracing_is_documented
 	check "barriers are explained, and tested" barriers_are_explained
 	check "mutants apply" mutants_apply
 	check "README.md shows the matrix" readme_shows_matrix
