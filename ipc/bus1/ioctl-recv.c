@@ -57,6 +57,12 @@ static int bus1_ioctl_recv_wake(struct wait_queue_entry *wait, unsigned int mode
 	return r;
 }
 
+/* Asked once: fcntl() that changes it meanwhile came before or comes after. */
+static bool bus1_ioctl_recv_may_wait(const struct bus1_ioctl *ctx)
+{
+	return !(data_race(ctx->file->f_flags) & O_NONBLOCK);
+}
+
 /* What there is to do rather than sleep: 0 to receive, or an error; else -EAGAIN. */
 static int bus1_ioctl_recv_check(struct bus1_peer *peer, u64 deadline)
 {
@@ -79,20 +85,20 @@ static int bus1_ioctl_recv_wait(const struct bus1_ioctl *ctx, u64 deadline)
 	struct bus1_peer *peer = ctx->peer;
 	int r;
 
-	/* fcntl() may change it meanwhile: that is before or after this */
-	if (data_race(ctx->file->f_flags) & O_NONBLOCK)
-		return -EAGAIN;
-
 	add_wait_queue_exclusive(&peer->waitq, &wait);
 	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
 	smp_mb();
 	r = bus1_ioctl_recv_check(peer, deadline);
 	if (r == -EAGAIN) {
 		bus1_ioctl_recv_sleep(peer, &wait, deadline);
-		r = 0;
+		/* Who is still there was woken up by a timer, or a signal */
+		r = list_empty_careful(&wait.entry) ? 0 :
+			bus1_ioctl_recv_check(peer, deadline);
 	}
 	if (!list_empty_careful(&wait.entry))
 		remove_wait_queue(&peer->waitq, &wait);
+	if (r == -EAGAIN)
+		return 0;
 
 	/* The one that leaves may have been woken up in place of another */
 	if (r < 0)
@@ -124,6 +130,7 @@ static int bus1_ioctl_recv_one(struct bus1_ioctl *ctx, u64 flags, u64 max_offset
 {
 	struct bus1_cmd_recv __user *uarg = ctx->uarg;
 	bool seed = flags & BUS1_RECV_FLAG_SEED;
+	bool may_wait = !seed && bus1_ioctl_recv_may_wait(ctx);
 	struct bus1_recv recv = {
 		.peer = ctx->peer,
 		.install_fds = flags & BUS1_RECV_FLAG_INSTALL_FDS,
@@ -132,7 +139,7 @@ static int bus1_ioctl_recv_one(struct bus1_ioctl *ctx, u64 flags, u64 max_offset
 
 	while ((r = bus1_recv_prepare(&recv, max_offset, seed, false)) ==
 	       -EAGAIN) {
-		if (seed)
+		if (!may_wait)
 			return -EAGAIN;
 		r = bus1_ioctl_recv_wait(ctx, U64_MAX);
 		if (r < 0)
@@ -394,11 +401,12 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 		.peer = ctx->peer,
 		.install_fds = args->flags & BUS1_SEND_RECV_FLAG_INSTALL_FDS,
 	};
+	bool may_wait = !n && bus1_ioctl_recv_may_wait(ctx);
 	int r;
 
 	while ((r = bus1_recv_prepare(&recv, args->max_offset, false, n)) ==
 	       -EAGAIN) {
-		if (n)
+		if (!may_wait)
 			return -EAGAIN;
 		r = bus1_ioctl_recv_wait(ctx,
 					 bus1_ioctl_send_recv_deadline(args->timeout));

@@ -147,9 +147,10 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too, if
- * that is where the pool keeps its memory anyway: it is taken by whoever exchanges it
- * first. Nobody gets a message, or an error, while a spare slice is in the way: it is
- * taken first of all, and given up if it does not fit.
+ * that is where the pool keeps its memory anyway, and if that is little of the pool: what
+ * is wasted there, be it by a message that is smaller than the one before, is no more.
+ * It is taken by whoever exchanges it first. Nobody gets an error while a spare slice is
+ * in the way: it is taken first of all, and given up if it does not fit.
  */
 static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 {
@@ -178,7 +179,8 @@ static void bus1_message_drop_slice(struct bus1_message *message)
 
 static void bus1_message_put(struct bus1_message *message)
 {
-	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(&message->slice))
+	if (!BUS1_MESSAGE_KEEP ||
+	    !bus1_pool_keeps(message->peer->pool, &message->slice))
 		bus1_message_drop_slice(message);
 	if (BUS1_MESSAGE_KEEP && !cmpxchg(&message->peer->spare, NULL, message))
 		return;
@@ -212,13 +214,19 @@ static u64 bus1_layout_used(const struct bus1_layout *layout)
 static int bus1_message_alloc_slice(struct bus1_message *message)
 {
 	u64 used = bus1_layout_used(&message->layout);
+	struct bus1_peer *peer = message->peer;
 	u64 size = message->slice.size;
 	int r;
 
 	if (used <= size && size <= 2 * used)
 		return 0;
 	bus1_message_drop_slice(message);
-	r = bus1_pool_alloc(message->peer->pool, &message->slice, used);
+	r = bus1_pool_alloc(peer->pool, &message->slice, used);
+	if (unlikely(r == -EXFULL)) {
+		/* One that was given back since is in the way */
+		bus1_message_free_spare(peer);
+		r = bus1_pool_alloc(peer->pool, &message->slice, used);
+	}
 	if (r < 0)
 		message->slice.size = 0;
 	return r;

@@ -212,7 +212,7 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
 
 /**
  * bus1_recv_prepare() - claim the next message, or a copy of the seed
- * @recv: object, as BUS1_RECV_INIT() initializes it
+ * @recv: object whose peer and install_fds are set, and that is zero otherwise
  * @max_offset: where the slice must end, or below
  * @seed: fetch the seed
  * @try: do not wait for another receive on the same peer, but say -EAGAIN

@@ -75,6 +75,8 @@ static inline unsigned long bus1_pool_slice_end(const struct bus1_pool_slice *sl
 
 struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp);
 
+/* Pages that a pool keeps once it has them, at its lower end. */
+#define BUS1_POOL_KEEP		4UL
 /* Bytes that are copied without a look at signals and the scheduler. */
 #define BUS1_POOL_RUN_MAX	SZ_64K
 

@@ -38,6 +38,8 @@
 #include <linux/uio.h>
 #include "pool-internal.h"
 
+/* So large is a pool at least in which unused slices may stay, in bytes. */
+#define BUS1_POOL_KEEP_MIN	(64 * BUS1_POOL_KEEP * PAGE_SIZE)
 /* Slices that are looked at while pool->lock is held once. */
 #define BUS1_POOL_WALK_CHUNK	64
 
@@ -362,6 +364,22 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
 	lockdep_assert_held(&pool->lock);
 	/* [publish:B] pairs with [publish:A] in bus1_pool_publish() */
 	return smp_load_acquire(&slice->published);
+}
+
+/**
+ * bus1_pool_keeps() - ask whether a slice may as well stay when it is not used
+ * @pool: the pool
+ * @slice: the slice, allocated
+ *
+ * Context: Any.
+ * Return: True if the pool would keep its memory anyway, and has so much room that
+ *	it is in nobody's way.
+ */
+bool bus1_pool_keeps(const struct bus1_pool *pool,
+		     const struct bus1_pool_slice *slice)
+{
+	return slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE &&
+	       pool->size >= BUS1_POOL_KEEP_MIN;
 }
 
 /**

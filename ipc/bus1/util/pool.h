@@ -21,7 +21,6 @@
  */
 
 #include <linux/bits.h>
-#include <linux/mm.h>
 #include <linux/rbtree.h>
 #include <linux/types.h>
 
@@ -34,8 +33,6 @@ struct vm_area_struct;
 #define BUS1_POOL_SIZE_MAX	BIT_ULL(32)
 /* Slices start at multiples of this, in bytes. */
 #define BUS1_POOL_SLICE_ALIGN	8
-/* Pages that a pool keeps once it has them, at its lower end. */
-#define BUS1_POOL_KEEP		4UL
 
 /**
  * struct bus1_pool_slice - a piece of a pool
@@ -61,18 +58,6 @@ struct bus1_pool_slice {
 
 struct bus1_pool;
 
-/**
- * bus1_pool_keeps() - ask whether a slice keeps memory from being given back
- * @slice: the slice, allocated
- *
- * Context: Any.
- * Return: True if the pool would keep its memory anyway.
- */
-static inline bool bus1_pool_keeps(const struct bus1_pool_slice *slice)
-{
-	return slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE;
-}
-
 int bus1_pool_module_init(void);
 void bus1_pool_module_exit(void);
 
@@ -85,6 +70,8 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		    u64 size);
 void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		    bool scrub);
+bool bus1_pool_keeps(const struct bus1_pool *pool,
+		     const struct bus1_pool_slice *slice);
 void bus1_pool_publish(struct bus1_pool_slice *slice);
 struct bus1_pool_slice *bus1_pool_unpublish(struct bus1_pool *pool, u64 offset);
 struct bus1_pool_slice *bus1_pool_unpublish_next(struct bus1_pool *pool,

@@ -5,6 +5,7 @@
  *
  * bus1_queue_commit_locked(), bus1_peer_wake()		Sender
  * bus1_ioctl_recv_wait(), wait_woken()			PEEK and SLEEP in Thread
+ * bus1_ioctl_recv_wake()				wake()
  * bus1_recv_prepare(), bus1_recv_put_back()		CLAIM and BACK in Thread
  *
  * __wake_up() walks the exclusive waiters until one was asleep, with the lock of the
@@ -33,7 +34,7 @@ bool rmutex;
 bool leaves;				/* a signal for thread 0 */
 bool given;				/* it came while it waited for recv_mutex */
 
-/* bus1_peer_wake(): woken_wake_function() for each, until one was asleep */
+/* bus1_peer_wake(): each is told, until one was asleep, which is taken off the queue */
 inline wake() {
 	atomic {
 		w_ = 0;
@@ -45,6 +46,7 @@ inline wake() {
 				if
 				:: asleep[w_] ->
 					asleep[w_] = false;
+					waits[w_] = false;
 					break
 				:: else
 				fi
@@ -152,7 +154,7 @@ claim:	/* bus1_recv_prepare() */
 	goto sleep;
 #endif
 	waits[me] = true;
-peek:	atomic { lowest(b) };
+	atomic { lowest(b) };
 	if
 	:: b < NM -> goto leave
 	:: else
@@ -177,7 +179,21 @@ sleep:	/* wait_woken(): asleep first, then look at the flag */
 	};
 	/* schedule(), until woken up or there is a signal; maybe there is nothing more */
 endless: atomic { (!asleep[me] || (me == 0 && leaves)) -> asleep[me] = false; woken[me] = false };
-	goto peek;
+	if
+	:: !waits[me] -> goto claim
+	:: else
+	fi;
+	/* Woken up by a signal, or before it slept */
+	atomic { lowest(b) };
+	if
+	:: b == NM && me == 0 && leaves ->
+		atomic { waits[me] = false; woken[me] = false };
+#ifndef V_NO_HAND_WAIT
+		wake();
+#endif
+		goto end
+	:: else
+	fi;
 leave:	atomic { waits[me] = false; woken[me] = false };
 	goto claim;
 end:	atomic { b = 0 }

@@ -164,6 +164,37 @@ TEST_F(full, slices_that_were_released_are_room_for_what_is_larger)
 	}
 }
 
+/* Where pools are so large that it does so, too. */
+TEST_F(full, slice_that_was_released_is_room_for_the_whole_pool)
+{
+	const size_t size = 256 * PAGE;
+	struct peer large;
+	__u8 *data;
+	__u64 id;
+	int i;
+
+	data = calloc(1, size);
+	ASSERT_NE(NULL, data);
+	OPEN_SIZED(&large, size);
+	NODE(&large, NODE_B);
+	id = TRANSFER(&large, NODE_B, &self->net.a);
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, id, data, 100));
+		ASSERT_EQ(0, bus1_slice_release(large.fd,
+						RECV(&large).msg.offset));
+		EXPECT_EQ(0, bus1_send_data(self->net.a.fd, id, data, size));
+		EXPECT_EQ(-EXFULL, bus1_send_data(self->net.a.fd, id, data, 1));
+		ASSERT_EQ(0, bus1_slice_release(large.fd,
+						RECV(&large).msg.offset));
+		/* A smaller one, where the first one was */
+		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, id, data, 60));
+		ASSERT_EQ(0, bus1_slice_release(large.fd,
+						RECV(&large).msg.offset));
+	}
+	peer_close(&large);
+	free(data);
+}
+
 /* A small message in what was a larger one's slice is all that can be seen of it. */
 TEST_F(full, slice_of_an_older_message_shows_nothing_of_it)
 {
