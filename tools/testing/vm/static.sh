@@ -171,6 +171,10 @@ mutants_apply() {
 	"$here/mutants.sh" -n 2>&1
 }
 
+seeded_bugs_apply() {
+	"$here/seeded.sh" -n 2>&1
+}
+
 need sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib
 source=$("$here/source.sh")
 
@@ -199,6 +203,7 @@ if [ -z "$modules_only" ]; then
 	check "manual agrees with the header" manual_agrees_with_header
 	check "barriers are explained, and tested" barriers_are_explained
 	check "mutants apply" mutants_apply
+	check "seeded bugs apply" seeded_bugs_apply
 	check "README.md shows the matrix" readme_shows_matrix
 fi
 
