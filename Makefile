@@ -38,7 +38,9 @@ help:
 	@echo '  make check-debug    on a kernel that checks memory, locks, objects, arithmetic'
 	@echo '  make check-leaks    the same, and lost memory; slow'
 	@echo '  make check-race     on a kernel that looks for data races'
-	@echo '  make check-rt       on a PREEMPT_RT kernel (these four: with T=..., too)'
+	@echo '  make check-msan     on a kernel that looks for what was not initialized'
+	@echo '  make check-rt       on a PREEMPT_RT kernel (these five: with T=..., too)'
+	@echo '  make check-seeded   see that KMSAN finds bugs put there on purpose'
 	@echo '  make check-matrix   on each kernel that README.md shows, or those in K; takes hours'
 	@echo '  make check-litmus   barriers against the memory model of the kernel'
 	@echo '  make fuzz           look for what breaks it (K, FUZZ_SECONDS, FUZZ_PROCS);'
@@ -99,11 +101,17 @@ check-leaks:
 check-race:
 	@$(VM)/check.sh -l race $(T)
 
+check-msan:
+	@$(VM)/check.sh -l msan $(T)
+
 check-rt:
 	@$(VM)/check.sh -l 6.12-rt $(T)
 
 check-matrix:
 	@$(VM)/matrix.sh $(K)
+
+check-seeded:
+	@$(VM)/seeded.sh $(T)
 
 check-kunit:
 	@$(VM)/check.sh "$(or $(K),debug)" $(or $(T),kunit)
@@ -274,7 +282,7 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
-	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
+	check-msan check-rt check-matrix check-seeded check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
 	bench bench-profile bench-shared bench-docs vm docs man libbus1 install install-libbus1 uninstall dkms-install dkms-remove \
 	deb clean distclean tool install-tool uninstall-tool

@@ -167,7 +167,9 @@ if [ -n "$configs" ]; then
 	need gcc-12
 	build=build
 	[[ $name != um* ]] || build=build_um
-	key=$(cat <(options) <(declare -f $build) <(gcc-12 --version) <(echo "$version") |
+	toolchain "$name"
+	key=$( (options; declare -f $build; gcc-12 --version; echo "$version"
+		[ -z "${LLVM:-}" ] || "clang$LLVM" --version) |
 		sha256sum | cut -c1-12)
 	dir=$cache/kernel/built-$key
 	lock "$dir"

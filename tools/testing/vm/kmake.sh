@@ -39,6 +39,8 @@ gcc-*)
 	flags+=("CC=$compiler")
 	;;
 esac
+# A kernel that clang has built: its modules, too.
+toolchain "$name"
 
 # Other kernels need another system.
 root=${suite%-backports}

@@ -115,6 +115,12 @@ traits() {
 		memory=2048 slack=65536 slow=8 scale=1 abis=native
 		append="kcsan.skip_watch=500 kcsan.udelay_task=300"
 		;;
+	msan)
+		# Two more bytes for each byte: tests have a third of the memory.
+		memory=3072 slack=131072 slow=10 scale=1 abis=native
+		# Four levels of page tables, as for debug.
+		append="no5lvl"
+		;;
 	um)
 		abis=native scale=1 append="slub_debug=FZP,bus1*"
 		;;
@@ -128,6 +134,15 @@ traits() {
 	append+=" ${BUS1_APPEND:-}"
 	abis=${BUS1_ABIS:-$abis}
 	scale=${BUS1_STRESS_SCALE:-$scale}
+}
+
+# Choose the compiler of a kernel of the table, for itself and for its modules: what
+# the kernel's Makefile finds in the environment. Nothing if it is gcc.
+toolchain() {
+	unset LLVM
+	# Only clang knows how to follow what is initialized.
+	[ "$1" != msan ] || export LLVM=-19
+	[ -z "${LLVM:-}" ] || need clang"$LLVM" lld"$LLVM" llvm"$LLVM"
 }
 
 # Run a command as root.

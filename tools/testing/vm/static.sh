@@ -232,7 +232,11 @@ mutants_apply() {
 	"$here/mutants.sh" -n 2>&1
 }
 
-need pkg-config sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib \
+seeded_bugs_apply() {
+	"$here/seeded.sh" -n 2>&1
+}
+
+need sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib \
 	clang pkg-config
 source=$("$here/source.sh")
 
@@ -274,6 +278,7 @@ if [ -z "$modules_only" ]; then
 	check "tracepoints are documented" tracing_is_documented
 	check "barriers are explained, and tested" barriers_are_explained
 	check "mutants apply" mutants_apply
+	check "seeded bugs apply" seeded_bugs_apply
 	check "README.md shows the matrix" readme_shows_matrix
 fi
 

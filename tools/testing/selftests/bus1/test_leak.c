@@ -84,6 +84,8 @@ static long pool_scan(const struct peer *peer, size_t n, size_t from,
 		if (read_byte(peer->pool + page * PAGE) < 0)
 			continue;
 		there++;
+		if (!pool_read(peer->pool + page * PAGE, PAGE))
+			return -(long)(page * PAGE) - 1;
 		for (i = 0; i < PAGE; i++) {
 			at = page * PAGE + i;
 			if (at - from < skip)
