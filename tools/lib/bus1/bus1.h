@@ -264,8 +264,9 @@ int bus1_peer_get_poll_fd(struct bus1_peer *peer);
  *
  * All objects of the peer are dead from then on: their functions fail with -EBADF, and
  * dropping them tells the kernel nothing, so that nodes, handles and what is queued stay
- * for the next user of the descriptor. Slices of messages are given back before; data
- * of messages must not be read any more. Nobody else may use the peer meanwhile.
+ * for the next user of the descriptor. What the library has received and not handed out is
+ * dropped. Nobody else may use the peer meanwhile. The next user begins with a flush, or
+ * else slices of messages that are held now are never given back.
  *
  * One thread.
  *
@@ -1083,11 +1084,12 @@ int bus1_builder_send_seed(struct bus1_builder *builder);
  * meanwhile is kept, in order, for bus1_peer_dispatch() and bus1_peer_recv(). Nothing is
  * dispatched here.
  *
- * One thread, and one caller at a time for each peer that does not dispatch meanwhile in
- * another thread: what that receives it handles, replies to others' calls included.
+ * One thread, and no other thread may receive on the same peer meanwhile: it could be the
+ * one that receives the reply, which would then be noticed when this one is woken.
  *
  * Return: 0; -ETIMEDOUT; -ECONNRESET if nobody can reply any more, as all handles to that
- * node were dropped; -EINTR; -EINVAL if there is not one destination; or as
+ * node were dropped; -EINTR; -EINVAL if there is not one destination; -EBUSY if another
+ * thread is in a call of the same peer; or as
  * bus1_builder_send() and bus1_peer_recv(). After -ETIMEDOUT, -ECONNRESET, -EINTR the
  * request may have been received.
  */

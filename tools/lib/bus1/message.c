@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Messages that were received
+ */
+#include <unistd.h>
+
+#include "internal.h"
+
+#define ALIGN8(n) (((n) + 7) & ~(size_t)7)
+
+/* An object for a message that is about to be received, so that none is lost. */
+struct bus1_message *bus1__message_new(struct bus1_peer *peer)
+{
+	struct bus1_message *message;
+
+	pthread_mutex_lock(&peer->lock);
+	message = peer->spare;
+	if (message) {
+		peer->spare = message->next;
+		peer->n_spare--;
+	}
+	pthread_mutex_unlock(&peer->lock);
+	return message ? message : malloc(sizeof(*message));
+}
+
+void bus1__message_recycle(struct bus1_peer *peer, struct bus1_message *message)
+{
+	if (!bus1__forked(peer)) {
+		pthread_mutex_lock(&peer->lock);
+		if (peer->n_spare < SPARE_MAX) {
+			message->next = peer->spare;
+			peer->spare = message;
+			peer->n_spare++;
+			message = NULL;
+		}
+		pthread_mutex_unlock(&peer->lock);
+	}
+	free(message);
+}
+
+/* What the kernel has told of a message; cannot fail. */
+void bus1__message_fill_locked(struct bus1_peer *peer, struct bus1_message *message,
+			       const struct bus1_msg *msg)
+{
+	struct bus1_handle *handle;
+	size_t size;
+	void *meta;
+
+	memset(message, 0, sizeof(*message));
+	atomic_init(&message->refs, 1);
+	message->epoch = peer->epoch;
+	message->msg = *msg;
+	message->data = (const uint8_t *)message->small;
+
+	if (msg->type == BUS1_MSG_NODE_RELEASE) {
+		handle = bus1__handle_find_locked(peer, msg->destination);
+		if (handle && handle->node)
+			message->shares = handle->node->shares;
+	}
+	if (msg->type != BUS1_MSG_DATA)
+		return;
+
+	message->map = peer->map;
+	atomic_fetch_add(&message->map->refs, 1);
+	message->data = message->map->address + msg->offset;
+	/*
+	 * IDs and descriptors are needed to drop them, when there may be no pool any
+	 * more. Without memory for a copy they have to do where they are.
+	 */
+	size = msg->n_handles * sizeof(uint64_t) + msg->n_fds * sizeof(int);
+	message->meta = message->data + ALIGN8(msg->n_bytes);
+	if (size) {
+		meta = size <= sizeof(message->small) ? message->small : malloc(size);
+		if (meta)
+			message->meta = memcpy(meta, message->meta, size);
+	}
+}
+
+static uint64_t get_id(const struct bus1_message *message, size_t i)
+{
+	uint64_t id;
+
+	memcpy(&id, message->meta + i * sizeof(id), sizeof(id));
+	return id;
+}
+
+static int get_fd(const struct bus1_message *message, size_t i)
+{
+	int fd;
+
+	memcpy(&fd, message->meta + message->msg.n_handles * sizeof(uint64_t) +
+	       i * sizeof(fd), sizeof(fd));
+	return fd;
+}
+
+/* Drops what came with a message, and the object. */
+void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message)
+{
+	bool tell = bus1__tell(peer, message->epoch);
+	size_t i;
+
+	for (i = 0; i < message->msg.n_fds; i++)
+		if (!(message->taken[i / 32] & (UINT32_C(1) << i % 32)))
+			close(get_fd(message, i));
+	for (i = 0; i < message->msg.n_handles; i++) {
+		if (message->handles && message->handles[i])
+			bus1_handle_unref(message->handles[i]);
+		else if (tell && get_id(message, i) != BUS1_HANDLE_INVALID)
+			bus1__handle_release(peer, get_id(message, i));
+	}
+	if (tell && message->map)
+		bus1__slice_release(peer, &message->msg);
+
+	if (message->map && message->meta != (const uint8_t *)message->small &&
+	    message->meta != message->data + ALIGN8(message->msg.n_bytes))
+		free((void *)message->meta);
+	free(message->handles);
+	bus1__map_unref(message->map);
+	bus1_node_unref(message->node);
+	bus1_handle_unref(message->handle);
+	bus1__message_recycle(peer, message);
+}
+
+/*
+ * Finds the objects that a message is about, as it is handed out. Returns false if it is not
+ * to be: a node was given to others after the kernel had said that nobody has it. It says
+ * so again when they have dropped it.
+ */
+bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
+{
+	struct bus1_handle *handle;
+	bool stale = false;
+
+	pthread_mutex_lock(&peer->lock);
+	handle = bus1__handle_find_locked(peer, message->msg.destination);
+	if (handle && handle->node) {
+		message->node = bus1_node_ref(handle->node);
+		stale = message->msg.type == BUS1_MSG_NODE_RELEASE &&
+			message->shares != message->node->shares;
+	}
+	if (handle && message->msg.type == BUS1_MSG_NODE_DESTROY) {
+		handle->destroyed = true;
+		message->handle = bus1_handle_ref(handle);
+		if (handle->node) {
+			/* The pinned reference can be dropped, and is to be. */
+			handle->node->gone = true;
+			handle->node = NULL;
+			handle->referenced = true;
+		}
+	}
+	pthread_mutex_unlock(&peer->lock);
+	if (stale) {
+		bus1__message_drop(peer, message);
+		return false;
+	}
+	message->peer = bus1_peer_ref(peer);
+	return true;
+}
+
+EXPORT struct bus1_message *bus1_message_ref(struct bus1_message *message)
+{
+	if (message)
+		atomic_fetch_add(&message->refs, 1);
+	return message;
+}
+
+EXPORT struct bus1_message *bus1_message_unref(struct bus1_message *message)
+{
+	struct bus1_peer *peer;
+
+	if (!message || atomic_fetch_sub(&message->refs, 1) != 1)
+		return NULL;
+	peer = message->peer;
+	bus1__message_drop(peer, message);
+	bus1_peer_unref(peer);
+	return NULL;
+}
+
+EXPORT int bus1_message_dispatch(struct bus1_message *message)
+{
+	struct bus1_peer *peer = message->peer;
+	bus1_handler_t handler = NULL;
+	void *userdata = NULL;
+
+	if (message->node) {
+		handler = message->node->handler;
+		userdata = message->node->userdata;
+	} else if (message->handle) {
+		pthread_mutex_lock(&peer->lock);
+		handler = message->handle->handler;
+		userdata = message->handle->userdata;
+		pthread_mutex_unlock(&peer->lock);
+	}
+	if (!handler) {
+		handler = peer->handler;
+		userdata = peer->userdata;
+	}
+	return handler ? handler(message, userdata) : 0;
+}
+
+EXPORT enum bus1_type bus1_message_get_type(struct bus1_message *message)
+{
+	return message->msg.type;
+}
+
+EXPORT bool bus1_message_is_continued(struct bus1_message *message)
+{
+	return message->msg.flags & BUS1_MSG_FLAG_CONTINUE;
+}
+
+EXPORT struct bus1_peer *bus1_message_get_peer(struct bus1_message *message)
+{
+	return message->peer;
+}
+
+EXPORT struct bus1_node *bus1_message_get_node(struct bus1_message *message)
+{
+	return message->node;
+}
+
+EXPORT uint64_t bus1_message_get_destination(struct bus1_message *message)
+{
+	return message->msg.destination;
+}
+
+EXPORT const void *bus1_message_get_data(struct bus1_message *message, size_t *size)
+{
+	if (size)
+		*size = message->msg.n_bytes;
+	return message->data;
+}
+
+EXPORT const void *bus1_message_read(struct bus1_message *message, size_t size)
+{
+	const void *data;
+
+	if (size > message->msg.n_bytes - message->cursor)
+		return NULL;
+	data = message->data + message->cursor;
+	message->cursor += size;
+	return data;
+}
+
+EXPORT void bus1_message_rewind(struct bus1_message *message)
+{
+	message->cursor = 0;
+}
+
+EXPORT size_t bus1_message_get_n_handles(struct bus1_message *message)
+{
+	return message->msg.n_handles;
+}
+
+EXPORT int bus1_message_get_handle(struct bus1_message *message, size_t index,
+				   struct bus1_handle **result)
+{
+	struct bus1_peer *peer = message->peer;
+	struct bus1_handle *handle;
+	bool surplus = false;
+	uint64_t id;
+	int r;
+
+	if (index >= message->msg.n_handles)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ERANGE);
+	r = bus1__check(peer);
+	if (r < 0)
+		return r;
+	if (message->epoch != peer->epoch)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ESTALE);
+	id = get_id(message, index);
+	if (id == BUS1_HANDLE_INVALID)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -EHOSTUNREACH);
+
+	r = bus1__handle_get(peer, id, false, &handle);
+	if (r < 0)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, r);
+	/* The kernel's reference is that of the message until somebody asks for it. */
+	pthread_mutex_lock(&peer->lock);
+	if (!message->handles)
+		message->handles = calloc(message->msg.n_handles, sizeof(handle));
+	if (!message->handles) {
+		r = -ENOMEM;
+	} else if (!message->handles[index]) {
+		message->handles[index] = bus1_handle_ref(handle);
+		surplus = bus1__handle_adopt_locked(handle);
+	}
+	pthread_mutex_unlock(&peer->lock);
+	if (surplus)
+		bus1__handle_release(peer, id);
+	if (r < 0) {
+		bus1_handle_unref(handle);
+		return bus1__fail(BUS1_COMMAND_LIBRARY, r);
+	}
+	*result = handle;
+	return 0;
+}
+
+EXPORT int bus1_message_get_reply_handle(struct bus1_message *message,
+					 struct bus1_handle **handle)
+{
+	/* Without any that is (size_t)-1, which is too much, too. */
+	return bus1_message_get_handle(message, (size_t)message->msg.n_handles - 1, handle);
+}
+
+EXPORT size_t bus1_message_get_n_fds(struct bus1_message *message)
+{
+	return message->msg.n_fds;
+}
+
+static int lend_fd(struct bus1_message *message, size_t index, bool take)
+{
+	struct bus1_peer *peer = message->peer;
+	uint32_t bit = UINT32_C(1) << index % 32;
+	int fd;
+
+	if (index >= message->msg.n_fds)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ERANGE);
+	if (bus1__forked(peer))
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ECHILD);
+	pthread_mutex_lock(&peer->lock);
+	fd = message->taken[index / 32] & bit ? -EBADF : get_fd(message, index);
+	if (take)
+		message->taken[index / 32] |= bit;
+	pthread_mutex_unlock(&peer->lock);
+	return fd < 0 ? bus1__fail(BUS1_COMMAND_LIBRARY, fd) : fd;
+}
+
+EXPORT int bus1_message_get_fd(struct bus1_message *message, size_t index)
+{
+	return lend_fd(message, index, false);
+}
+
+EXPORT int bus1_message_take_fd(struct bus1_message *message, size_t index)
+{
+	return lend_fd(message, index, true);
+}
