@@ -1,0 +1,1635 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * libbus1, over the device: every function, what it fails with, and that the kernel's
+ * counters are 0 when objects are gone.
+ */
+/* The commands of bus1_cmd.h, where the library has functions of that name. */
+#define bus1_handle_transfer raw_handle_transfer
+#define bus1_node_destroy raw_node_destroy
+#include "bus1_test.h"
+#undef bus1_handle_transfer
+#undef bus1_node_destroy
+
+#include <bus1/bus1.h>
+#include <dirent.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#define lost_memory() __lsan_do_recoverable_leak_check()
+#else
+#define lost_memory() 0
+#endif
+
+#define SECOND	1000000000LL
+#define MEMBERS	200
+
+static int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	if (!dir)
+		return -1;
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* What a handler was called with. */
+struct log {
+	int n;
+	int result;
+	enum bus1_type type[64];
+	char data[64][32];
+	uint64_t destination[64];
+	struct bus1_node *node[64];
+	struct bus1_message *keep;
+	bool keeps;
+};
+
+static int record(struct bus1_message *m, void *userdata)
+{
+	struct log *log = userdata;
+	int i = log->n++;
+	const char *data;
+	size_t size;
+
+	if (i >= (int)ARRAY_SIZE(log->type))
+		return log->result;
+	log->type[i] = bus1_message_get_type(m);
+	log->destination[i] = bus1_message_get_destination(m);
+	log->node[i] = bus1_message_get_node(m);
+	data = bus1_message_get_data(m, &size);
+	memset(log->data[i], 0, sizeof(log->data[i]));
+	memcpy(log->data[i], data,
+	       size < sizeof(log->data[i]) ? size : sizeof(log->data[i]) - 1);
+	if (log->keeps) {
+		bus1_message_unref(log->keep);
+		log->keep = bus1_message_ref(m);
+	}
+	return log->result;
+}
+
+FIXTURE(lib) {
+	int n_fds;
+	/* a has the handle @to of the node @node of b. */
+	struct bus1_peer *a, *b;
+	struct bus1_node *node;
+	struct bus1_handle *to;
+	struct log log;
+};
+
+FIXTURE_SETUP(lib)
+{
+	self->n_fds = count_fds();
+	ASSERT_EQ(0, bus1_peer_new(&self->a));
+	ASSERT_EQ(0, bus1_peer_new_path(BUS1_PATH, &self->b));
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, record, &self->log, &self->node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(self->node), self->a,
+					  &self->to));
+}
+
+static void t_clean(struct __test_metadata *_metadata, struct bus1_peer *peer, int line)
+{
+	EXPECT_EQ(0, bus1_peer_trim(peer));
+	t_expect_idle(_metadata, bus1_peer_get_fd(peer), line);
+}
+
+#define EXPECT_CLEAN(_peer) t_clean(_metadata, _peer, __LINE__)
+
+/* With its objects gone there is nothing in the kernel, before the peer goes. */
+FIXTURE_TEARDOWN(lib)
+{
+	bool dead = bus1_peer_get_fd(self->b) < 0;
+
+	bus1_message_unref(self->log.keep);
+	EXPECT_EQ(NULL, bus1_handle_unref(self->to));
+	EXPECT_EQ(NULL, bus1_node_unref(self->node));
+	if (!dead && bus1_peer_trim(self->a) == 0 && bus1_peer_trim(self->b) == 0) {
+		/* Nobody has lost a reference on the way. */
+		while (bus1_peer_dispatch(self->a, 0) > 0)
+			;
+		while (bus1_peer_dispatch(self->b, 0) > 0)
+			;
+		EXPECT_CLEAN(self->a);
+		EXPECT_CLEAN(self->b);
+	}
+	EXPECT_EQ(NULL, bus1_peer_unref(self->a));
+	EXPECT_EQ(NULL, bus1_peer_unref(self->b));
+	EXPECT_EQ(self->n_fds, count_fds());
+	EXPECT_EQ(0, lost_memory());
+}
+
+static long long counter(struct bus1_peer *peer, const char *key)
+{
+	return bus1_fdinfo(bus1_peer_get_fd(peer), key);
+}
+
+/* A node of @from, and the handle of @to to it. */
+static struct bus1_node *t_reach(struct __test_metadata *_metadata, struct bus1_peer *from,
+				 struct bus1_peer *to, struct log *log,
+				 struct bus1_handle **handle)
+{
+	struct bus1_node *node = NULL;
+
+	ASSERT_EQ(0, bus1_node_new(from, BUS1_ID_AUTO, record, log, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), to, handle));
+	return node;
+}
+
+#define REACH(_from, _to, _log, _handle) t_reach(_metadata, _from, _to, _log, _handle)
+
+/*
+ * Errors
+ */
+
+TEST_F(lib, every_error_has_a_reason)
+{
+	static const struct {
+		int command, error;
+		const char *word;
+	} known[] = {
+		{ BUS1_COMMAND_OPEN, ENOENT, "not loaded" },
+		{ BUS1_COMMAND_MMAP, EPERM, "reading" },
+		{ BUS1_COMMAND_DISCONNECT, ESHUTDOWN, "already" },
+		{ BUS1_COMMAND_QUERY, ENOTTY, "/dev/bus1" },
+		{ BUS1_COMMAND_RESET, EINVAL, "INT_MAX" },
+		{ BUS1_COMMAND_HANDLE_RELEASE, EBUSY, "pinned" },
+		{ BUS1_COMMAND_HANDLE_TRANSFER, EDQUOT, "budget" },
+		{ BUS1_COMMAND_NODES_DESTROY, EREMOTE, "another peer" },
+		{ BUS1_COMMAND_SLICE_RELEASE, ENXIO, "offset" },
+		{ BUS1_COMMAND_SEND, EXFULL, "pool" },
+		{ BUS1_COMMAND_RECV, ERANGE, "mapped" },
+		{ BUS1_COMMAND_CALL, ETIMEDOUT, "reply" },
+		{ BUS1_COMMAND_CALL, EDQUOT, "budget" },
+		{ BUS1_COMMAND_CALL, EMFILE, "descriptors" },
+		{ BUS1_COMMAND_LIBRARY, ECHILD, "forked" },
+	};
+	const char *text;
+	size_t i;
+	int c;
+
+	for (i = 0; i < ARRAY_SIZE(known); i++) {
+		text = bus1_strerror(known[i].command, known[i].error);
+		EXPECT_NE(NULL, strstr(text, known[i].word)) {
+			TH_LOG("%zu: %s", i, text);
+		}
+		EXPECT_EQ(text, bus1_strerror(known[i].command, -known[i].error));
+	}
+	for (c = -1; c <= BUS1_COMMAND_LIBRARY + 1; c++) {
+		EXPECT_EQ(0, strcmp("success", bus1_strerror(c, 0)));
+		EXPECT_NE(NULL, strstr(bus1_strerror(c, 9999), "does not know"));
+		EXPECT_NE(NULL, strstr(bus1_strerror(c, INT_MIN), "does not know"));
+		EXPECT_NE(NULL, bus1_strerror(c, EFAULT));
+	}
+	EXPECT_EQ(3, sscanf(bus1_version(), "%d.%d.%d", &c, &c, &c));
+}
+
+static void *other_reason(void *arg)
+{
+	*(const char **)arg = bus1_last_reason();
+	return NULL;
+}
+
+TEST_F(lib, the_last_reason_is_that_of_the_thread)
+{
+	const char *reason, *other = NULL;
+	struct bus1_message *m = NULL;
+	struct bus1_limits limits;
+	pthread_t thread;
+
+	EXPECT_EQ(-EAGAIN, bus1_peer_recv(self->a, 0, &m));
+	EXPECT_EQ(NULL, m);
+	reason = bus1_last_reason();
+	EXPECT_EQ(0, strcmp("there is no message", reason));
+	/* What succeeds leaves it. */
+	EXPECT_EQ(0, bus1_peer_get_limits(self->a, &limits));
+	EXPECT_EQ(reason, bus1_last_reason());
+	ASSERT_EQ(0, pthread_create(&thread, NULL, other_reason, &other));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, strcmp("", other));
+}
+
+/*
+ * Peers
+ */
+
+TEST_F(lib, what_is_no_bus1_device_is_no_peer)
+{
+	struct bus1_peer *peer = NULL;
+	int fd;
+
+	EXPECT_EQ(-ENOENT, bus1_peer_new_path("/dev/no-such-device", &peer));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "not loaded"));
+	EXPECT_EQ(-ENOTTY, bus1_peer_new_path("/dev/null", &peer));
+	EXPECT_EQ(-EBADF, bus1_peer_new_fd(-1, &peer));
+	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-ENOTTY, bus1_peer_new_fd(fd, &peer));
+	/* It is still the caller's. */
+	EXPECT_EQ(0, close(fd));
+	fd = bus1_open(0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, bus1_disconnect(fd));
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_new_fd(fd, &peer));
+	EXPECT_EQ(0, close(fd));
+	EXPECT_EQ(NULL, peer);
+}
+
+TEST_F(lib, a_descriptor_becomes_a_peer_and_is_taken_away)
+{
+	struct bus1_message *m;
+	struct bus1_limits limits;
+	struct bus1_handle *h;
+	struct bus1_node *node;
+	struct bus1_peer *peer;
+	struct log log = {};
+	int fd = bus1_open(O_NONBLOCK);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, bus1_peer_new_fd(fd, &peer));
+	EXPECT_EQ(fd, bus1_peer_get_fd(peer));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	node = REACH(peer, self->a, &log, &h);
+	EXPECT_LE(0, bus1_peer_get_poll_fd(peer));
+	EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+	ASSERT_EQ(0, bus1_peer_recv(peer, -1, &m));
+
+	EXPECT_EQ(fd, bus1_peer_steal_fd(peer));
+	EXPECT_EQ(-EBADF, bus1_peer_steal_fd(peer));
+	EXPECT_EQ(-EBADF, bus1_peer_get_fd(peer));
+	EXPECT_EQ(-EBADF, bus1_peer_get_poll_fd(peer));
+	EXPECT_EQ(-EBADF, bus1_peer_dispatch(peer, 0));
+	EXPECT_EQ(-EBADF, bus1_peer_flush(peer, BUS1_FLUSH_ALL));
+	EXPECT_EQ(-EBADF, bus1_peer_trim(peer));
+	EXPECT_EQ(-EBADF, bus1_peer_disconnect(peer));
+	EXPECT_EQ(-EBADF, bus1_peer_get_limits(peer, &limits));
+	EXPECT_EQ(-EBADF, bus1_peer_recv_seed(peer, &m));
+	EXPECT_EQ(-EBADF, bus1_node_destroy(node));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "taken away"));
+	bus1_message_unref(m);
+	bus1_node_unref(node);
+	bus1_peer_unref(peer);
+
+	/* The node lives on, and so does what is queued. */
+	EXPECT_EQ(1, bus1_handle_send(h, "y", 1));
+	EXPECT_EQ(1, bus1_fdinfo(fd, "bus1-queue"));
+	EXPECT_EQ(0, log.n);
+	bus1_handle_unref(h);
+	ASSERT_EQ(0, bus1_peer_new_fd(fd, &peer));
+	EXPECT_EQ(0, bus1_peer_flush(peer, BUS1_FLUSH_ALL | BUS1_FLUSH_SEED));
+	EXPECT_CLEAN(peer);
+	bus1_peer_unref(peer);
+	EXPECT_EQ(-1, fcntl(fd, F_GETFD));
+	/* a was told. */
+	EXPECT_EQ(0, bus1_peer_dispatch(self->a, 0));
+}
+
+TEST_F(lib, limits_are_set_and_read)
+{
+	struct bus1_limits limits = {
+		.slices = 7, .handles = BUS1_LIMIT_KEEP, .bytes = 4096, .fds = 0,
+	}, before, after;
+
+	ASSERT_EQ(0, bus1_peer_get_limits(self->b, &before));
+	EXPECT_LT(0, before.slices);
+	ASSERT_EQ(0, bus1_peer_set_limits(self->b, &limits));
+	ASSERT_EQ(0, bus1_peer_get_limits(self->b, &after));
+	EXPECT_EQ(7, after.slices);
+	EXPECT_EQ(before.handles, after.handles);
+	EXPECT_EQ(4096, after.bytes);
+	EXPECT_EQ(0, after.fds);
+	limits.slices = (uint32_t)INT_MAX + 1;
+	EXPECT_EQ(-EINVAL, bus1_peer_set_limits(self->b, &limits));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "INT_MAX"));
+	EXPECT_EQ(-EINVAL, bus1_peer_flush(self->b, 4));
+}
+
+TEST_F(lib, after_a_disconnect_nothing_works_and_all_can_go)
+{
+	struct bus1_message *m;
+	struct bus1_limits limits;
+	struct bus1_builder *builder;
+	struct bus1_handle *h;
+	int fds[2];
+
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	ASSERT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	ASSERT_EQ(0, bus1_builder_add_fd(builder, fds[0]));
+	ASSERT_EQ(0, bus1_builder_add_handle(builder, self->to));
+	ASSERT_EQ(1, bus1_builder_send(builder, 0));
+	ASSERT_EQ(1, bus1_builder_send(builder, 0));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	EXPECT_EQ(0, bus1_peer_disconnect(self->b));
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_disconnect(self->b));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "already"));
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_get_limits(self->b, &limits));
+	EXPECT_EQ(-ESHUTDOWN, bus1_handle_send(bus1_node_get_handle(self->node), "x", 1));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_send(builder, 0));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_get_error(builder, 0));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_transfer(self->to, self->a, &h));
+	EXPECT_EQ(-ESHUTDOWN, bus1_handle_transfer(self->to, self->b, &h));
+	bus1_message_unref(m);
+	bus1_builder_unref(builder);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/*
+ * Messages
+ */
+
+TEST_F(lib, bytes_arrive_where_they_are_read)
+{
+	struct bus1_message *m;
+	struct bus1_builder *builder;
+	struct iovec iov[] = { { "bus", 3 }, { "one", 3 } };
+	const char *data;
+	size_t size;
+
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(builder, bus1_builder_ref(builder));
+	EXPECT_EQ(NULL, bus1_builder_unref(builder));
+	EXPECT_EQ(0, bus1_builder_add_data(builder, "1234", 4));
+	EXPECT_EQ(0, bus1_builder_add_iov(builder, iov, 2));
+	EXPECT_EQ(0, bus1_builder_add_iov(builder, NULL, 0));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(1, bus1_builder_get_n_destinations(builder));
+	EXPECT_EQ(-ENODATA, bus1_builder_get_error(builder, 0));
+	EXPECT_EQ(-ERANGE, bus1_builder_get_error(builder, 1));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	EXPECT_EQ(0, bus1_builder_get_error(builder, 0));
+
+	ASSERT_EQ(0, bus1_peer_recv(self->b, SECOND, &m));
+	EXPECT_EQ(BUS1_TYPE_DATA, bus1_message_get_type(m));
+	EXPECT_EQ(self->b, bus1_message_get_peer(m));
+	EXPECT_EQ(self->node, bus1_message_get_node(m));
+	EXPECT_EQ(bus1_node_get_id(self->node), bus1_message_get_destination(m));
+	EXPECT_FALSE(bus1_message_is_continued(m));
+	EXPECT_EQ(0, bus1_message_get_n_handles(m));
+	EXPECT_EQ(0, bus1_message_get_n_fds(m));
+	data = bus1_message_get_data(m, &size);
+	ASSERT_EQ(10, size);
+	EXPECT_EQ(0, (uintptr_t)data % 8);
+	EXPECT_EQ(0, memcmp("1234busone", data, 10));
+	EXPECT_EQ(data, bus1_message_get_data(m, NULL));
+
+	EXPECT_EQ(data, bus1_message_read(m, 4));
+	EXPECT_EQ(NULL, bus1_message_read(m, 7));
+	EXPECT_EQ(NULL, bus1_message_read(m, SIZE_MAX));
+	EXPECT_EQ(data + 4, bus1_message_read(m, 6));
+	EXPECT_EQ(data + 10, bus1_message_read(m, 0));
+	EXPECT_EQ(NULL, bus1_message_read(m, 1));
+	bus1_message_rewind(m);
+	EXPECT_EQ(data, bus1_message_read(m, 10));
+
+	EXPECT_EQ(m, bus1_message_ref(m));
+	EXPECT_EQ(NULL, bus1_message_unref(m));
+	EXPECT_EQ(1, counter(self->b, "bus1-slices"));
+	EXPECT_EQ(0, bus1_message_dispatch(m));
+	EXPECT_EQ(1, self->log.n);
+	EXPECT_EQ(0, strcmp("1234busone", self->log.data[0]));
+	EXPECT_EQ(NULL, bus1_message_unref(m));
+
+	/* Again, with something else. */
+	bus1_builder_clear_destinations(builder);
+	EXPECT_EQ(0, bus1_builder_get_n_destinations(builder));
+	EXPECT_EQ(0, bus1_builder_send(builder, 0));
+	bus1_builder_reset(builder);
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	bus1_message_get_data(m, &size);
+	EXPECT_EQ(0, size);
+	bus1_message_unref(m);
+	bus1_builder_unref(builder);
+}
+
+TEST_F(lib, what_cannot_be_sent_is_refused_with_a_reason)
+{
+	struct bus1_builder *builder;
+	struct iovec iov[1025];
+	int i;
+
+	for (i = 0; i < 1025; i++)
+		iov[i] = (struct iovec){ "x", 1 };
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(-EMSGSIZE, bus1_builder_add_iov(builder, iov, 1025));
+	EXPECT_EQ(0, bus1_builder_add_iov(builder, iov, 1024));
+	EXPECT_EQ(-EMSGSIZE, bus1_builder_add_data(builder, "x", 1));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "1024 pieces"));
+	bus1_builder_reset(builder);
+
+	EXPECT_EQ(-EBADF, bus1_builder_add_fd(builder, -1));
+	for (i = 0; i < BUS1_FD_MAX; i++)
+		EXPECT_EQ(0, bus1_builder_add_fd(builder, 12345));
+	EXPECT_EQ(-EMSGSIZE, bus1_builder_add_fd(builder, 0));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(-EBADF, bus1_builder_send(builder, 0));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "file"));
+	EXPECT_EQ(-ENODATA, bus1_builder_get_error(builder, 0));
+	bus1_builder_reset(builder);
+	EXPECT_EQ(0, bus1_builder_add_fd(builder, bus1_peer_get_fd(self->a)));
+	EXPECT_EQ(-EOPNOTSUPP, bus1_builder_send(builder, 0));
+	bus1_builder_reset(builder);
+
+	EXPECT_EQ(-EXDEV, bus1_builder_add_handle(builder, bus1_node_get_handle(self->node)));
+	EXPECT_EQ(-EXDEV, bus1_builder_add_destination(builder,
+						       bus1_node_get_handle(self->node)));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(-ENOTUNIQ, bus1_builder_send(builder, 0));
+	EXPECT_EQ(-EINVAL, bus1_builder_send(builder, 2));
+	EXPECT_EQ(-EINVAL, bus1_builder_send_seed(builder));
+	EXPECT_EQ(-EINVAL, bus1_builder_call(builder, 0, NULL));
+	bus1_builder_reset(builder);
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	/* Never read by the library. */
+	EXPECT_EQ(0, bus1_builder_add_data(builder, (void *)(uintptr_t)BAD_PTR, 1));
+	EXPECT_EQ(-EFAULT, bus1_builder_send(builder, 0));
+	EXPECT_EQ(-EFAULT, bus1_handle_send(self->to, (void *)(uintptr_t)BAD_PTR, 1));
+	bus1_builder_unref(builder);
+}
+
+TEST_F(lib, many_receivers_and_what_came_of_each)
+{
+	struct bus1_peer *peers[MEMBERS];
+	struct bus1_handle *handles[MEMBERS];
+	struct bus1_node *nodes[MEMBERS];
+	struct bus1_limits limits = { BUS1_LIMIT_KEEP, BUS1_LIMIT_KEEP, 0, BUS1_LIMIT_KEEP };
+	struct bus1_builder *builder;
+	struct log log = {};
+	int i;
+
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	for (i = 0; i < MEMBERS; i++) {
+		ASSERT_EQ(0, bus1_peer_new(&peers[i]));
+		nodes[i] = REACH(peers[i], self->a, &log, &handles[i]);
+		ASSERT_EQ(0, bus1_builder_add_destination(builder, handles[i]));
+	}
+	EXPECT_EQ(MEMBERS, bus1_builder_get_n_destinations(builder));
+	EXPECT_EQ(0, bus1_builder_add_data(builder, "all", 3));
+	EXPECT_EQ(MEMBERS, bus1_builder_send(builder, 0));
+	for (i = 0; i < MEMBERS; i++) {
+		EXPECT_EQ(0, bus1_builder_get_error(builder, i));
+		EXPECT_EQ(1, bus1_peer_dispatch(peers[i], 0));
+	}
+	EXPECT_EQ(MEMBERS, log.n);
+
+	/* One is destroyed, another takes nothing. */
+	EXPECT_EQ(0, bus1_node_destroy(nodes[3]));
+	EXPECT_EQ(0, bus1_peer_set_limits(peers[5], &limits));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_send(builder, 0));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_get_error(builder, 3));
+	EXPECT_EQ(-EDQUOT, bus1_builder_get_error(builder, 5));
+	EXPECT_EQ(MEMBERS - 2, bus1_builder_send(builder, BUS1_SEND_SKIP));
+	for (i = 0; i < MEMBERS; i++) {
+		EXPECT_EQ(i == 3 ? -EHOSTUNREACH : i == 5 ? -EDQUOT : 0,
+			  bus1_builder_get_error(builder, i));
+		EXPECT_EQ(i != 3 && i != 5, bus1_peer_dispatch(peers[i], 0));
+	}
+	EXPECT_EQ(2 * MEMBERS - 2, log.n);
+
+	bus1_builder_unref(builder);
+	for (i = 0; i < MEMBERS; i++) {
+		bus1_handle_unref(handles[i]);
+		bus1_node_unref(nodes[i]);
+		EXPECT_LE(0, bus1_peer_dispatch(peers[i], 0));
+		EXPECT_CLEAN(peers[i]);
+		bus1_peer_unref(peers[i]);
+	}
+}
+
+TEST_F(lib, one_message_to_two_nodes_is_continued)
+{
+	struct bus1_builder *builder;
+	struct bus1_handle *second;
+	struct bus1_message *m;
+	struct bus1_node *node;
+
+	node = REACH(self->b, self->a, &self->log, &second);
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, second));
+	EXPECT_EQ(2, bus1_builder_send(builder, 0));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	EXPECT_TRUE(bus1_message_is_continued(m));
+	bus1_message_unref(m);
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	EXPECT_FALSE(bus1_message_is_continued(m));
+	bus1_message_unref(m);
+	bus1_builder_unref(builder);
+	bus1_handle_unref(second);
+	bus1_node_unref(node);
+}
+
+TEST_F(lib, the_pool_is_mapped_as_it_grows)
+{
+	static const size_t sizes[] = { 100, 3 << 20, 6 << 20, 100 };
+	struct bus1_message *m[ARRAY_SIZE(sizes)];
+	unsigned char *bytes;
+	const unsigned char *data;
+	size_t i, j, size;
+
+	bytes = malloc(6 << 20);
+	ASSERT_NE(NULL, bytes);
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		memset(bytes, 'a' + i, sizes[i]);
+		ASSERT_EQ(1, bus1_handle_send(self->to, bytes, sizes[i]));
+	}
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m[i]));
+	/* The first ones stay where they were. */
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		data = bus1_message_get_data(m[i], &size);
+		ASSERT_EQ(sizes[i], size);
+		for (j = 0; j < size; j += 4096 - 7)
+			ASSERT_EQ('a' + i, data[j]);
+	}
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		bus1_message_unref(m[i]);
+	free(bytes);
+	/* What is large is given back at once, and the small ones along with it. */
+	EXPECT_EQ(1, counter(self->b, "bus1-slices"));
+}
+
+TEST_F(lib, without_address_space_no_message_is_lost)
+{
+	struct rlimit none, before;
+	struct bus1_message *m = NULL;
+	char *bytes;
+	size_t size;
+
+	bytes = calloc(1, 3 << 20);
+	ASSERT_NE(NULL, bytes);
+	ASSERT_EQ(1, bus1_handle_send(self->to, bytes, 3 << 20));
+	free(bytes);
+	ASSERT_EQ(0, getrlimit(RLIMIT_AS, &before));
+	none = before;
+	none.rlim_cur = 1 << 20;
+	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &none));
+	EXPECT_EQ(-ERANGE, bus1_peer_recv(self->b, -1, &m));
+	EXPECT_EQ(-ERANGE, bus1_peer_dispatch(self->b, 0));
+	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &before));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "beyond"));
+	EXPECT_EQ(NULL, m);
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	bus1_message_get_data(m, &size);
+	EXPECT_EQ(3 << 20, size);
+	bus1_message_unref(m);
+}
+
+TEST_F(lib, slices_of_small_messages_wait_for_the_next_command)
+{
+	int i;
+
+	for (i = 0; i < 40; i++) {
+		EXPECT_EQ(1, bus1_handle_send(self->to, "x", 1));
+		EXPECT_EQ(1, bus1_peer_dispatch(self->b, 1));
+		EXPECT_GE(16, counter(self->b, "bus1-slices"));
+	}
+	EXPECT_EQ(40, self->log.n);
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, counter(self->b, "bus1-slices"));
+	EXPECT_EQ(1, bus1_handle_send(self->to, "x", 1));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 1));
+	EXPECT_EQ(1, counter(self->b, "bus1-slices"));
+	EXPECT_EQ(0, bus1_peer_trim(self->b));
+	EXPECT_EQ(0, counter(self->b, "bus1-slices"));
+	EXPECT_EQ(0, bus1_peer_trim(self->b));
+}
+
+TEST_F(lib, a_slice_that_somebody_else_released_does_not_matter)
+{
+	struct bus1_message *m;
+	int fd = bus1_peer_get_fd(self->b);
+	uint64_t at;
+
+	ASSERT_EQ(1, bus1_handle_send(self->to, "x", 1));
+	ASSERT_EQ(1, bus1_handle_send(self->to, "y", 1));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	for (at = 0; at < 4096 && bus1_slice_release(fd, at); at += 8)
+		;
+	ASSERT_GT(4096, at);
+	bus1_message_unref(m);
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	EXPECT_EQ('y', *(char *)bus1_message_get_data(m, NULL));
+	bus1_message_unref(m);
+}
+
+/*
+ * Handles
+ */
+
+TEST_F(lib, each_handle_is_one_reference_in_the_kernel)
+{
+	struct bus1_handle *h[3], *same;
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	uint64_t id;
+	int i, n;
+
+	/* The same handle, three times in a message, in ten messages. */
+	ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+	ASSERT_EQ(0, bus1_handle_transfer(self->to, self->a, &same));
+	EXPECT_EQ(self->to, same);
+	bus1_handle_unref(same);
+	bus1_builder_unref(builder);
+
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	ASSERT_EQ(0, bus1_handle_transfer(self->to, self->a, &h[0]));
+	bus1_handle_unref(h[0]);
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, bus1_builder_add_handle(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	for (n = 0; n < 10; n++) {
+		EXPECT_EQ(1, bus1_builder_send(builder, 0));
+		ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+		ASSERT_EQ(3, bus1_message_get_n_handles(m));
+		for (i = 0; i < 3; i++) {
+			ASSERT_EQ(0, bus1_message_get_handle(m, i, &h[i]));
+			/* It is the owner's own. */
+			EXPECT_EQ(bus1_node_get_handle(self->node), h[i]);
+		}
+		EXPECT_EQ(0, bus1_message_get_handle(m, 0, &same));
+		EXPECT_EQ(h[0], same);
+		EXPECT_EQ(-ERANGE, bus1_message_get_handle(m, 3, &same));
+		for (i = 0; i < 3; i++)
+			bus1_handle_unref(h[i]);
+		bus1_handle_unref(same);
+		bus1_message_unref(m);
+	}
+	bus1_builder_unref(builder);
+
+	/* No more than the pinned one is left, and one of a. */
+	id = bus1_node_get_id(self->node);
+	EXPECT_EQ(-EBUSY, bus1_handle_release(bus1_peer_get_fd(self->b), id));
+	id = bus1_handle_get_id(self->to);
+	EXPECT_EQ(0, bus1_handle_release(bus1_peer_get_fd(self->a), id));
+	EXPECT_EQ(-ENXIO, bus1_handle_release(bus1_peer_get_fd(self->a), id));
+	EXPECT_EQ(0, counter(self->a, "bus1-handles"));
+	/* What fails for that reason in the library harms nothing. */
+	EXPECT_EQ(-ENXIO, bus1_handle_send(self->to, "x", 1));
+}
+
+TEST_F(lib, remote_handles_come_and_go)
+{
+	struct bus1_handle *third, *h, *again;
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct bus1_node *node;
+	struct bus1_peer *c;
+	struct log log = {};
+	int n;
+
+	ASSERT_EQ(0, bus1_peer_new(&c));
+	node = REACH(c, self->a, &log, &third);
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, third));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, third));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	for (n = 0; n < 5; n++) {
+		EXPECT_EQ(1, bus1_builder_send(builder, 0));
+		ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+		/* Not asked for: gone with the message. */
+		if (n == 0) {
+			EXPECT_EQ(2, counter(self->b, "bus1-handles"));
+			bus1_message_unref(m);
+			EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+			continue;
+		}
+		ASSERT_EQ(0, bus1_message_get_handle(m, 1, &h));
+		EXPECT_EQ(self->b, bus1_handle_get_peer(h));
+		ASSERT_EQ(0, bus1_message_get_handle(m, 0, &again));
+		EXPECT_EQ(h, again);
+		EXPECT_EQ(h, bus1_handle_ref(h));
+		bus1_handle_unref(again);
+		bus1_message_unref(m);
+		/* It outlives the message, and works. */
+		EXPECT_EQ(1, bus1_handle_send(h, "hi", 2));
+		EXPECT_EQ(1, bus1_peer_dispatch(c, 0));
+		bus1_handle_unref(h);
+		EXPECT_EQ(2, counter(self->b, "bus1-handles"));
+		bus1_handle_unref(h);
+		EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+	}
+	EXPECT_EQ(4, log.n);
+	bus1_builder_unref(builder);
+	bus1_handle_unref(third);
+	/* With all of them gone the owner is told. */
+	EXPECT_EQ(1, bus1_peer_dispatch(c, 0));
+	EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, log.type[4]);
+	EXPECT_EQ(node, log.node[4]);
+	EXPECT_EQ(0, bus1_node_destroy(node));
+	bus1_node_unref(node);
+	EXPECT_CLEAN(c);
+	bus1_peer_unref(c);
+}
+
+TEST_F(lib, many_handles_are_found_again)
+{
+	static struct bus1_handle *handles[1000];
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct bus1_handle *h;
+	struct bus1_node *nodes[1000];
+	struct log log = {};
+	int i;
+
+	ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+	for (i = 0; i < 1000; i++)
+		nodes[i] = REACH(self->b, self->a, &log, &handles[i]);
+	bus1_builder_unref(builder);
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	for (i = 0; i < 1000; i++)
+		EXPECT_EQ(0, bus1_builder_add_handle(builder, handles[i]));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	for (i = 0; i < 1000; i++) {
+		ASSERT_EQ(0, bus1_message_get_handle(m, i, &h));
+		EXPECT_EQ(bus1_node_get_handle(nodes[i]), h);
+		bus1_handle_unref(h);
+	}
+	bus1_message_unref(m);
+	bus1_builder_unref(builder);
+	for (i = 0; i < 1000; i++)
+		bus1_handle_unref(handles[i]);
+	EXPECT_EQ(1, counter(self->a, "bus1-handles"));
+	/* All of them at once; some are of no use. */
+	EXPECT_EQ(0, bus1_nodes_destroy_all(nodes, 1000));
+	EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+	for (i = 0; i < 1000; i++)
+		bus1_node_unref(nodes[i]);
+}
+
+TEST_F(lib, a_handle_of_another_process)
+{
+	struct bus1_handle *h, *again;
+	struct bus1_peer *other;
+	int fd = bus1_open(0);
+	uint64_t id = 0;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EBADF, bus1_handle_transfer_fd(self->to, -1, &id));
+	EXPECT_EQ(-EOPNOTSUPP, bus1_handle_transfer_fd(self->to, STDERR_FILENO, &id));
+	EXPECT_EQ(0, id);
+	ASSERT_EQ(0, bus1_handle_transfer_fd(self->to, fd, &id));
+	ASSERT_EQ(0, bus1_peer_new_fd(fd, &other));
+	EXPECT_EQ(-EINVAL, bus1_handle_new(other, BUS1_HANDLE_INVALID, &h));
+	ASSERT_EQ(0, bus1_handle_new(other, id, &h));
+	EXPECT_EQ(id, bus1_handle_get_id(h));
+	EXPECT_EQ(1, bus1_handle_send(h, "other", 5));
+	/* A second one. */
+	ASSERT_EQ(0, bus1_handle_transfer_fd(self->to, fd, &id));
+	ASSERT_EQ(0, bus1_handle_new(other, id, &again));
+	EXPECT_EQ(h, again);
+	bus1_handle_unref(again);
+	bus1_handle_unref(h);
+	EXPECT_CLEAN(other);
+	bus1_peer_unref(other);
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, strcmp("other", self->log.data[0]));
+}
+
+TEST_F(lib, holders_are_told_of_a_destruction_once)
+{
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct bus1_handle *h;
+	struct log log = {}, rest = {};
+
+	bus1_handle_set_handler(self->to, record, &log);
+	bus1_peer_set_handler(self->a, record, &rest);
+	EXPECT_FALSE(bus1_handle_is_destroyed(self->to));
+	/* What is queued when it is destroyed is not handled. */
+	EXPECT_EQ(1, bus1_handle_send(self->to, "late", 4));
+	EXPECT_EQ(0, bus1_node_destroy(self->node));
+	EXPECT_EQ(-ESTALE, bus1_node_destroy(self->node));
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, self->log.n);
+	EXPECT_TRUE(bus1_handle_is_destroyed(bus1_node_get_handle(self->node)));
+
+	EXPECT_EQ(1, bus1_peer_dispatch(self->a, 0));
+	EXPECT_EQ(1, log.n);
+	EXPECT_EQ(0, rest.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_DESTROY, log.type[0]);
+	EXPECT_EQ(bus1_handle_get_id(self->to), log.destination[0]);
+	EXPECT_EQ(NULL, log.node[0]);
+	EXPECT_TRUE(bus1_handle_is_destroyed(self->to));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_send(self->to, "x", 1));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "destroyed"));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_transfer(self->to, self->a, &h));
+
+	/* In a message it is none. */
+	struct bus1_node *node = REACH(self->b, self->a, &self->log, &h);
+
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, h));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	bus1_handle_unref(h);
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	ASSERT_EQ(1, bus1_message_get_n_handles(m));
+	h = NULL;
+	EXPECT_EQ(-EHOSTUNREACH, bus1_message_get_handle(m, 0, &h));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_message_get_reply_handle(m, &h));
+	EXPECT_EQ(NULL, h);
+	bus1_message_unref(m);
+	bus1_builder_unref(builder);
+	bus1_node_unref(node);
+}
+
+/*
+ * Nodes
+ */
+
+TEST_F(lib, ids_of_nodes)
+{
+	struct bus1_node *one, *two = NULL;
+
+	EXPECT_EQ(-EINVAL, bus1_node_new(self->b, 0x1001, NULL, NULL, &two));
+	EXPECT_EQ(-EINVAL, bus1_node_new(self->b, 0x1002, NULL, NULL, &two));
+	ASSERT_EQ(0, bus1_node_new(self->b, 0x1000, NULL, &self->log, &one));
+	EXPECT_EQ(0x1000, bus1_node_get_id(one));
+	EXPECT_EQ(0x1000, bus1_handle_get_id(bus1_node_get_handle(one)));
+	EXPECT_EQ(self->b, bus1_node_get_peer(one));
+	EXPECT_EQ(&self->log, bus1_node_get_userdata(one));
+	EXPECT_EQ(-EEXIST, bus1_node_new(self->b, 0x1000, NULL, NULL, &two));
+	EXPECT_EQ(NULL, two);
+	EXPECT_EQ(one, bus1_node_ref(one));
+	EXPECT_EQ(NULL, bus1_node_unref(one));
+	EXPECT_EQ(0, bus1_node_destroy(one));
+	bus1_node_unref(one);
+	/* The number is free again. */
+	ASSERT_EQ(0, bus1_node_new(self->b, 0x1000, NULL, NULL, &two));
+	bus1_node_unref(two);
+	EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+	/* Nothing at all. */
+	EXPECT_EQ(NULL, bus1_node_ref(NULL));
+	EXPECT_EQ(NULL, bus1_handle_ref(NULL));
+	EXPECT_EQ(NULL, bus1_peer_ref(NULL));
+	EXPECT_EQ(NULL, bus1_message_ref(NULL));
+	EXPECT_EQ(NULL, bus1_builder_ref(NULL));
+	EXPECT_EQ(NULL, bus1_node_unref(NULL));
+	EXPECT_EQ(NULL, bus1_handle_unref(NULL));
+	EXPECT_EQ(NULL, bus1_peer_unref(NULL));
+	EXPECT_EQ(NULL, bus1_message_unref(NULL));
+	EXPECT_EQ(NULL, bus1_builder_unref(NULL));
+}
+
+TEST_F(lib, all_nodes_are_destroyed_or_none)
+{
+	struct bus1_node *nodes[3], *list[3];
+	struct bus1_handle *h[2];
+	struct log log = {};
+
+	nodes[0] = REACH(self->b, self->a, &log, &h[0]);
+	nodes[1] = REACH(self->b, self->a, &log, &h[1]);
+	ASSERT_EQ(0, bus1_node_new(self->a, BUS1_ID_AUTO, NULL, NULL, &nodes[2]));
+	list[0] = nodes[0];
+	list[1] = nodes[1];
+	list[2] = nodes[0];
+	EXPECT_EQ(-ENOTUNIQ, bus1_nodes_destroy_all(list, 3));
+	EXPECT_EQ(-EXDEV, bus1_nodes_destroy_all(nodes, 3));
+	EXPECT_EQ(0, bus1_nodes_destroy_all(nodes, 0));
+	EXPECT_EQ(1, bus1_handle_send(h[0], "x", 1));
+	EXPECT_EQ(1, bus1_handle_send(h[1], "x", 1));
+	EXPECT_EQ(2, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, bus1_nodes_destroy_all(nodes, 2));
+	EXPECT_EQ(-ESTALE, bus1_nodes_destroy_all(nodes, 2));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_send(h[0], "x", 1));
+	/* One that the kernel never heard of. */
+	EXPECT_EQ(0, bus1_node_destroy(nodes[2]));
+	EXPECT_EQ(-ESTALE, bus1_node_destroy(nodes[2]));
+	bus1_handle_unref(h[0]);
+	bus1_handle_unref(h[1]);
+	for (int i = 0; i < 3; i++)
+		bus1_node_unref(nodes[i]);
+}
+
+TEST_F(lib, a_node_that_another_user_of_the_peer_destroys)
+{
+	EXPECT_EQ(0, raw_node_destroy(bus1_peer_get_fd(self->b),
+				      bus1_node_get_id(self->node)));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, self->log.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_DESTROY, self->log.type[0]);
+	EXPECT_EQ(self->node, self->log.node[0]);
+	EXPECT_EQ(-ESTALE, bus1_node_destroy(self->node));
+	/* The reference that was pinned goes with the object: the teardown sees. */
+}
+
+struct regain {
+	struct bus1_node *node;
+	struct bus1_peer *to;
+	struct bus1_handle *handle;
+	struct log log;
+};
+
+static int give_again(struct bus1_message *m, void *userdata)
+{
+	struct regain *regain = userdata;
+
+	(void)m;
+	return bus1_handle_transfer(bus1_node_get_handle(regain->node), regain->to,
+				    &regain->handle);
+}
+
+/* What says that nobody has it is not true when it is read, and is not said. */
+TEST_F(lib, a_release_that_was_overtaken_is_not_told)
+{
+	struct bus1_handle *h, *trigger;
+	struct regain regain = {};
+	struct bus1_node *node;
+
+	regain.to = self->a;
+	regain.node = REACH(self->b, self->a, &regain.log, &h);
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, give_again, &regain, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &trigger));
+	EXPECT_EQ(1, bus1_handle_send(trigger, "x", 1));
+	bus1_handle_unref(h);
+	/* Both are received at once; the handler of the first one makes the second stale. */
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, regain.log.n);
+	ASSERT_NE(NULL, regain.handle);
+	bus1_handle_unref(regain.handle);
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, regain.log.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, regain.log.type[0]);
+	bus1_handle_unref(trigger);
+	bus1_node_unref(node);
+	bus1_node_unref(regain.node);
+}
+
+static int destroy_itself(struct bus1_message *m, void *userdata)
+{
+	struct bus1_node **node = userdata;
+
+	if (bus1_message_get_node(m) != *node)
+		return -EPROTO;
+	*node = bus1_node_unref(*node);
+	return 0;
+}
+
+TEST_F(lib, a_handler_can_drop_its_node_and_the_peer)
+{
+	struct bus1_node *node;
+	struct bus1_handle *h;
+	struct bus1_peer *peer;
+
+	ASSERT_EQ(0, bus1_peer_new(&peer));
+	ASSERT_EQ(0, bus1_node_new(peer, BUS1_ID_AUTO, destroy_itself, &node, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
+	EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+	EXPECT_EQ(1, bus1_handle_send(h, "y", 1));
+	EXPECT_EQ(2, bus1_peer_dispatch(peer, 0));
+	EXPECT_EQ(NULL, node);
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_send(h, "x", 1));
+	bus1_handle_unref(h);
+	EXPECT_CLEAN(peer);
+	bus1_peer_unref(peer);
+}
+
+/*
+ * Loops
+ */
+
+static int epoll_ready(int epoll)
+{
+	struct epoll_event event;
+
+	return epoll_wait(epoll, &event, 1, 0);
+}
+
+TEST_F(lib, dispatch_in_somebody_elses_epoll)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int epoll = epoll_create1(EPOLL_CLOEXEC), fd, i;
+
+	ASSERT_LE(0, epoll);
+	fd = bus1_peer_get_poll_fd(self->b);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(fd, bus1_peer_get_poll_fd(self->b));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	ASSERT_EQ(0, epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
+	EXPECT_EQ(0, epoll_ready(epoll));
+	for (i = 0; i < 10; i++)
+		EXPECT_EQ(1, bus1_handle_send(self->to, "x", 1));
+	EXPECT_EQ(1, epoll_ready(epoll));
+	EXPECT_EQ(3, bus1_peer_dispatch(self->b, 3));
+	EXPECT_EQ(1, epoll_ready(epoll));
+	/* A handler fails: what was received along with it is not forgotten. */
+	self->log.result = -EPROTO;
+	EXPECT_EQ(-EPROTO, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(4, self->log.n);
+	EXPECT_EQ(0, counter(self->b, "bus1-queue"));
+	EXPECT_EQ(1, epoll_ready(epoll));
+	self->log.result = 0;
+	EXPECT_EQ(6, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, epoll_ready(epoll));
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(10, self->log.n);
+	/* A disconnect is something to look at. */
+	EXPECT_EQ(0, bus1_disconnect(bus1_peer_get_fd(self->b)));
+	EXPECT_EQ(1, epoll_ready(epoll));
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_dispatch(self->b, 0));
+	close(epoll);
+}
+
+TEST_F(lib, a_dispatch_without_a_limit_ends)
+{
+	int i;
+
+	for (i = 0; i < 300; i++)
+		EXPECT_EQ(1, bus1_handle_send(self->to, "x", 1));
+	EXPECT_EQ(256, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(44, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+}
+
+TEST_F(lib, what_has_no_handler_goes_to_the_peers)
+{
+	struct log rest = {};
+	struct bus1_handle *h;
+	struct bus1_node *node;
+
+	/* Neither: it is dropped. */
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, NULL, NULL, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
+	EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	bus1_peer_set_handler(self->b, record, &rest);
+	EXPECT_EQ(1, bus1_handle_send(h, "rest", 4));
+	EXPECT_EQ(1, bus1_handle_send(self->to, "own", 3));
+	EXPECT_EQ(2, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, rest.n);
+	EXPECT_EQ(0, strcmp("rest", rest.data[0]));
+	EXPECT_EQ(node, rest.node[0]);
+	EXPECT_EQ(1, self->log.n);
+	bus1_handle_unref(h);
+	bus1_node_unref(node);
+}
+
+static void ignore_signal(int sig)
+{
+	(void)sig;
+}
+
+TEST_F(lib, waiting_ends_by_time_by_a_signal_and_by_a_message)
+{
+	struct sigaction action = { .sa_handler = ignore_signal };
+	struct itimerval timer = { .it_value.tv_usec = 20000, .it_interval.tv_usec = 20000 };
+	struct itimerval off = {};
+	struct bus1_message *m = NULL;
+	int fd = bus1_peer_get_fd(self->b), i;
+	pid_t pid;
+
+	/* The flags of the descriptor make no difference. */
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, fcntl(fd, F_SETFL, i ? O_NONBLOCK : 0));
+		EXPECT_EQ(-EAGAIN, bus1_peer_recv(self->b, 0, &m));
+		EXPECT_EQ(-ETIMEDOUT, bus1_peer_recv(self->b, 1000000, &m));
+		EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+
+		ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+		ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+		EXPECT_EQ(-EINTR, bus1_peer_recv(self->b, -1, &m));
+		ASSERT_EQ(0, setitimer(ITIMER_REAL, &off, NULL));
+		EXPECT_EQ(NULL, m);
+
+		pid = FORK();
+		if (!pid) {
+			wait_asleep(getppid());
+			/* The library is not for children; the descriptor is. */
+			_exit(bus1_send_data(bus1_peer_get_fd(self->a),
+					     bus1_handle_get_id(self->to), "x", 1));
+		}
+		EXPECT_EQ(0, bus1_peer_recv(self->b, -1, &m));
+		bus1_message_unref(m);
+		m = NULL;
+		WAIT(pid);
+	}
+}
+
+/*
+ * Calls
+ */
+
+static int answer(struct bus1_message *m, void *userdata)
+{
+	struct bus1_builder *builder = userdata;
+	const char *data;
+	size_t size;
+	int r;
+
+	if (bus1_message_get_type(m) != BUS1_TYPE_DATA)
+		return 0;
+	data = bus1_message_get_data(m, &size);
+	bus1_builder_reset(builder);
+	r = bus1_builder_add_data(builder, "re:", 3);
+	if (r == 0)
+		r = bus1_builder_add_data(builder, data, size);
+	return r < 0 ? r : bus1_builder_reply(builder, m);
+}
+
+/* A server in a process of its own, until its node is not wanted any more. */
+static pid_t t_server(struct __test_metadata *_metadata, int rounds, bool replies,
+		      struct bus1_peer *client, struct bus1_handle **handle)
+{
+	struct bus1_builder *builder;
+	struct bus1_node *node;
+	struct bus1_peer *peer;
+	struct pollfd p;
+	int pipes[2];
+	uint64_t id;
+	pid_t pid;
+	int r;
+
+	ASSERT_EQ(0, pipe2(pipes, O_CLOEXEC));
+	pid = FORK();
+	if (!pid) {
+		ASSERT_EQ(0, bus1_peer_new(&peer));
+		ASSERT_EQ(0, bus1_builder_new(peer, &builder));
+		ASSERT_EQ(0, bus1_node_new(peer, BUS1_ID_AUTO, replies ? answer : NULL,
+					   builder, &node));
+		/* The descriptor of the client was inherited. */
+		ASSERT_EQ(0, bus1_handle_transfer_fd(bus1_node_get_handle(node),
+						     bus1_peer_get_fd(client), &id));
+		ASSERT_EQ(sizeof(id), write(pipes[1], &id, sizeof(id)));
+		p.fd = bus1_peer_get_poll_fd(peer);
+		p.events = POLLIN;
+		while (rounds > 0) {
+			ASSERT_EQ(1, poll(&p, 1, -1));
+			r = bus1_peer_dispatch(peer, 0);
+			ASSERT_LE(0, r);
+			rounds -= r;
+		}
+		bus1_builder_unref(builder);
+		bus1_node_unref(node);
+		EXPECT_LE(0, bus1_peer_dispatch(peer, 0));
+		EXPECT_CLEAN(peer);
+		bus1_peer_unref(peer);
+		_exit(_metadata->exit_code);
+	}
+	ASSERT_EQ(sizeof(id), read(pipes[0], &id, sizeof(id)));
+	close(pipes[0]);
+	close(pipes[1]);
+	ASSERT_EQ(0, bus1_handle_new(client, id, handle));
+	return pid;
+}
+
+#define SERVER(_rounds, _replies, _client, _handle)			\
+	t_server(_metadata, _rounds, _replies, _client, _handle)
+
+TEST_F(lib, calls_are_answered)
+{
+	struct bus1_builder *builder;
+	struct bus1_handle *h;
+	struct bus1_message *reply;
+	const char *data;
+	size_t size;
+	char text[16];
+	pid_t pid;
+	int i, n;
+
+	/* NODE_RELEASE is the last that it gets. */
+	pid = SERVER(101, true, self->a, &h);
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	for (i = 0; i < 100; i++) {
+		n = snprintf(text, sizeof(text), "%d", i);
+		bus1_builder_reset(builder);
+		ASSERT_EQ(0, bus1_builder_add_data(builder, text, n));
+		ASSERT_EQ(0, bus1_builder_add_destination(builder, h));
+		ASSERT_EQ(0, bus1_builder_call(builder, i % 2 ? -1 : 100 * SECOND, &reply));
+		data = bus1_message_get_data(reply, &size);
+		ASSERT_EQ(n + 3, size);
+		EXPECT_EQ(0, memcmp("re:", data, 3));
+		EXPECT_EQ(0, memcmp(text, data + 3, n));
+		EXPECT_EQ(NULL, bus1_message_get_node(reply));
+		bus1_message_unref(reply);
+	}
+	bus1_builder_unref(builder);
+	bus1_handle_unref(h);
+	WAIT(pid);
+	EXPECT_EQ(0, bus1_peer_dispatch(self->a, 0));
+	EXPECT_EQ(1, counter(self->a, "bus1-handles"));
+}
+
+TEST_F(lib, calls_that_nobody_answers_end)
+{
+	struct bus1_builder *builder;
+	struct bus1_handle *h;
+	struct bus1_message *reply = NULL;
+	pid_t pid;
+
+	/* It drops the message, and so the handle. */
+	pid = SERVER(1, false, self->a, &h);
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	ASSERT_EQ(0, bus1_builder_add_destination(builder, h));
+	EXPECT_EQ(-ECONNRESET, bus1_builder_call(builder, -1, &reply));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "nobody can reply"));
+	WAIT(pid);
+	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_call(builder, -1, &reply));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_get_error(builder, 0));
+	bus1_builder_reset(builder);
+	bus1_handle_unref(h);
+
+	/* b does not look. */
+	ASSERT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 1000000, &reply));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "no reply"));
+	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 0, &reply));
+	EXPECT_EQ(NULL, reply);
+	EXPECT_EQ(2, bus1_peer_dispatch(self->b, 0));
+	bus1_builder_unref(builder);
+	/* Nothing of it comes later. */
+	EXPECT_LE(0, bus1_peer_dispatch(self->a, 0));
+	EXPECT_EQ(1, counter(self->a, "bus1-handles"));
+}
+
+TEST_F(lib, what_comes_during_a_call_is_kept_in_order)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct bus1_builder *builder;
+	struct bus1_handle *h, *back;
+	struct bus1_message *reply;
+	struct bus1_node *node;
+	struct log log = {};
+	int epoll = epoll_create1(EPOLL_CLOEXEC), i;
+	char c;
+	pid_t pid;
+
+	node = REACH(self->a, self->b, &log, &back);
+	ASSERT_LE(0, bus1_peer_get_poll_fd(self->a));
+	ASSERT_EQ(0, epoll_ctl(epoll, EPOLL_CTL_ADD, bus1_peer_get_poll_fd(self->a), &event));
+	pid = SERVER(2, true, self->a, &h);
+	for (i = 0; i < 40; i++) {
+		c = 'A' + i;
+		EXPECT_EQ(1, bus1_handle_send(back, &c, 1));
+	}
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	ASSERT_EQ(0, bus1_builder_add_destination(builder, h));
+	ASSERT_EQ(0, bus1_builder_call(builder, -1, &reply));
+	bus1_message_unref(reply);
+	EXPECT_EQ(0, counter(self->a, "bus1-queue"));
+	EXPECT_EQ(0, log.n);
+	EXPECT_EQ(1, epoll_ready(epoll));
+	ASSERT_EQ(0, bus1_peer_recv(self->a, 0, &reply));
+	EXPECT_EQ('A', *(char *)bus1_message_get_data(reply, NULL));
+	bus1_message_unref(reply);
+	EXPECT_EQ(39, bus1_peer_dispatch(self->a, 0));
+	for (i = 0; i < 39; i++)
+		EXPECT_EQ('B' + i, log.data[i][0]);
+	EXPECT_EQ(0, epoll_ready(epoll));
+	bus1_builder_unref(builder);
+	bus1_handle_unref(h);
+	bus1_handle_unref(back);
+	WAIT(pid);
+	close(epoll);
+	bus1_node_unref(node);
+}
+
+TEST_F(lib, a_message_without_handles_cannot_be_replied_to)
+{
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct bus1_handle *h;
+
+	ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+	EXPECT_EQ(1, bus1_handle_send(self->to, "x", 1));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	EXPECT_EQ(-ERANGE, bus1_message_get_reply_handle(m, &h));
+	EXPECT_EQ(-ERANGE, bus1_builder_reply(builder, m));
+	bus1_message_unref(m);
+	bus1_builder_unref(builder);
+}
+
+/*
+ * Files
+ */
+
+TEST_F(lib, files_are_lent_taken_or_closed)
+{
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct rlimit few, before;
+	int fds[2], i, fd, n;
+	char c;
+
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	for (i = 0; i < 40; i++)
+		EXPECT_EQ(0, bus1_builder_add_fd(builder, fds[1]));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	n = count_fds();
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	ASSERT_EQ(40, bus1_message_get_n_fds(m));
+	EXPECT_EQ(n + 40, count_fds());
+	fd = bus1_message_get_fd(m, 39);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(fd, bus1_message_get_fd(m, 39));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	EXPECT_EQ(fd, bus1_message_take_fd(m, 39));
+	EXPECT_EQ(-EBADF, bus1_message_take_fd(m, 39));
+	EXPECT_EQ(-EBADF, bus1_message_get_fd(m, 39));
+	EXPECT_EQ(-ERANGE, bus1_message_get_fd(m, 40));
+	EXPECT_EQ(-ERANGE, bus1_message_take_fd(m, SIZE_MAX));
+	bus1_message_unref(m);
+	EXPECT_EQ(n + 1, count_fds());
+	EXPECT_EQ(1, write(fd, "x", 1));
+	EXPECT_EQ(1, read(fds[0], &c, 1));
+	close(fd);
+
+	/* Out of descriptors: nothing is lost. */
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
+	few = before;
+	few.rlim_cur = fds[1] + 5;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &few));
+	EXPECT_EQ(-EMFILE, bus1_peer_recv(self->b, -1, &m));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "descriptors"));
+	bus1_peer_set_accept_fds(self->b, false);
+	EXPECT_EQ(0, bus1_peer_recv(self->b, -1, &m));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
+	EXPECT_EQ(0, bus1_message_get_n_fds(m));
+	bus1_message_unref(m);
+	bus1_peer_set_accept_fds(self->b, true);
+	bus1_builder_unref(builder);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/*
+ * Seed, flush
+ */
+
+TEST_F(lib, a_service_is_restarted)
+{
+	struct bus1_handle *reach, *h, *old;
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct bus1_node *node, *kept;
+	struct bus1_peer *service;
+	struct log log = {};
+	int fd;
+
+	ASSERT_EQ(0, bus1_peer_new(&service));
+	EXPECT_EQ(-EAGAIN, bus1_peer_recv_seed(service, &m));
+	node = REACH(service, self->a, &log, &reach);
+	ASSERT_EQ(0, bus1_builder_new(service, &builder));
+	EXPECT_EQ(0, bus1_builder_add_data(builder, "state", 5));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, bus1_node_get_handle(node)));
+	EXPECT_EQ(0, bus1_builder_send_seed(builder));
+	bus1_builder_unref(builder);
+	/* It ends without a word; the supervisor has the descriptor. */
+	fd = bus1_peer_steal_fd(service);
+	ASSERT_LE(0, fd);
+	bus1_node_unref(node);
+	bus1_peer_unref(service);
+	EXPECT_EQ(1, bus1_handle_send(reach, "lost", 4));
+
+	ASSERT_EQ(0, bus1_peer_new_fd(fd, &service));
+	ASSERT_EQ(0, bus1_peer_flush(service, BUS1_FLUSH_ALL));
+	EXPECT_EQ(1, bus1_handle_send(reach, "anew", 4));
+	ASSERT_EQ(0, bus1_peer_recv_seed(service, &m));
+	EXPECT_EQ(BUS1_TYPE_DATA, bus1_message_get_type(m));
+	EXPECT_EQ(UINT64_MAX, bus1_message_get_destination(m));
+	EXPECT_EQ(0, memcmp("state", bus1_message_get_data(m, NULL), 5));
+	ASSERT_EQ(1, bus1_message_get_n_handles(m));
+	ASSERT_EQ(0, bus1_message_get_handle(m, 0, &h));
+	ASSERT_EQ(0, bus1_node_new(service, bus1_handle_get_id(h), record, &log, &kept));
+	EXPECT_EQ(h, bus1_node_get_handle(kept));
+	bus1_handle_unref(h);
+	bus1_message_unref(m);
+	EXPECT_EQ(1, bus1_peer_dispatch(service, 0));
+	EXPECT_EQ(0, strcmp("anew", log.data[0]));
+
+	/* It flushes itself: what it had before is of no use. */
+	old = bus1_handle_ref(bus1_node_get_handle(kept));
+	ASSERT_EQ(0, bus1_peer_flush(service, BUS1_FLUSH_ALL | BUS1_FLUSH_SEED));
+	EXPECT_EQ(-ESTALE, bus1_handle_send(old, "x", 1));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "flushed"));
+	EXPECT_EQ(-ESTALE, bus1_node_destroy(kept));
+	EXPECT_EQ(-EAGAIN, bus1_peer_recv_seed(service, &m));
+	bus1_handle_unref(old);
+	bus1_node_unref(kept);
+	EXPECT_CLEAN(service);
+	bus1_peer_unref(service);
+	bus1_handle_unref(reach);
+}
+
+TEST_F(lib, what_is_held_over_a_flush_takes_nothing_from_others)
+{
+	struct bus1_message *before, *after;
+	struct bus1_builder *builder;
+	struct bus1_handle *h, *reach;
+	struct bus1_node *node;
+	struct log log = {};
+
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_data(builder, "x", 1));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	bus1_builder_unref(builder);
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &before));
+	EXPECT_EQ(0, bus1_peer_flush(self->b, BUS1_FLUSH_SEED));
+	EXPECT_EQ(0, bus1_peer_flush(self->b, BUS1_FLUSH_ALL));
+	EXPECT_EQ(-ESTALE, bus1_message_get_handle(before, 0, &h));
+
+	/* The same place in the pool. */
+	node = REACH(self->b, self->a, &log, &reach);
+	EXPECT_EQ(1, bus1_handle_send(reach, "y", 1));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &after));
+	bus1_message_unref(before);
+	EXPECT_EQ(0, bus1_peer_trim(self->b));
+	EXPECT_EQ(1, counter(self->b, "bus1-slices"));
+	EXPECT_EQ('y', *(char *)bus1_message_get_data(after, NULL));
+	bus1_message_unref(after);
+	bus1_handle_unref(reach);
+	bus1_node_unref(node);
+}
+
+/*
+ * Processes and threads
+ */
+
+TEST_F(lib, children_cannot_harm_the_parents_objects)
+{
+	struct bus1_builder *builder;
+	struct bus1_limits limits;
+	struct bus1_message *m, *none = NULL;
+	struct bus1_handle *h;
+	struct bus1_node *node;
+	struct bus1_peer *peer;
+	int fds[2];
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, self->to));
+	EXPECT_EQ(0, bus1_builder_add_fd(builder, fds[0]));
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+
+	pid = FORK();
+	if (!pid) {
+		EXPECT_EQ(-ECHILD, bus1_handle_send(self->to, "x", 1));
+		EXPECT_NE(NULL, strstr(bus1_last_reason(), "forked"));
+		EXPECT_EQ(-ECHILD, bus1_builder_send(builder, 0));
+		EXPECT_EQ(-ECHILD, bus1_peer_recv(self->b, -1, &none));
+		EXPECT_EQ(-ECHILD, bus1_peer_dispatch(self->b, 0));
+		EXPECT_EQ(-ECHILD, bus1_peer_get_limits(self->b, &limits));
+		EXPECT_EQ(-ECHILD, bus1_peer_get_poll_fd(self->b));
+		EXPECT_EQ(-ECHILD, bus1_peer_disconnect(self->b));
+		EXPECT_EQ(-ECHILD, bus1_peer_flush(self->b, BUS1_FLUSH_ALL));
+		EXPECT_EQ(-ECHILD, bus1_node_destroy(self->node));
+		EXPECT_EQ(-ECHILD, bus1_node_new(self->b, 0, NULL, NULL, &node));
+		EXPECT_EQ(-ECHILD, bus1_message_get_handle(m, 0, &h));
+		EXPECT_EQ(-ECHILD, bus1_message_take_fd(m, 0));
+		EXPECT_EQ(-ECHILD, bus1_builder_new(self->a, &builder));
+		bus1_message_unref(m);
+		bus1_builder_unref(builder);
+		bus1_handle_unref(self->to);
+		bus1_node_unref(self->node);
+		bus1_peer_unref(self->a);
+		bus1_peer_unref(self->b);
+		EXPECT_EQ(self->n_fds + 2, count_fds());
+		/* Objects of its own are fine. */
+		ASSERT_EQ(0, bus1_peer_new(&peer));
+		EXPECT_EQ(0, bus1_peer_dispatch(peer, 0));
+		bus1_peer_unref(peer);
+		EXPECT_EQ(0, lost_memory());
+		_exit(_metadata->exit_code);
+	}
+	WAIT(pid);
+	/* All is as it was. */
+	EXPECT_EQ(1, counter(self->b, "bus1-slices"));
+	EXPECT_LE(0, bus1_message_get_fd(m, 0));
+	EXPECT_EQ(0, bus1_message_get_handle(m, 0, &h));
+	bus1_handle_unref(h);
+	bus1_message_unref(m);
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	bus1_builder_unref(builder);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+#define THREADS	4
+
+struct work {
+	struct bus1_peer *peer;
+	struct bus1_handle *to;
+	atomic_int *handled;
+	int rounds;
+	int total;
+	int failed;
+};
+
+static int count_one(struct bus1_message *m, void *userdata)
+{
+	struct bus1_handle *h;
+	int r = 0;
+
+	if (bus1_message_get_type(m) != BUS1_TYPE_DATA)
+		return 0;
+	r = bus1_message_get_handle(m, 0, &h);
+	if (r == 0)
+		bus1_handle_unref(h);
+	atomic_fetch_add((atomic_int *)userdata, 1);
+	return r;
+}
+
+static void *send_some(void *arg)
+{
+	struct work *work = arg;
+	struct bus1_builder *builder;
+	int i;
+
+	work->failed = bus1_builder_new(work->peer, &builder);
+	if (work->failed)
+		return NULL;
+	work->failed |= bus1_builder_add_destination(builder, work->to);
+	work->failed |= bus1_builder_add_handle(builder, work->to);
+	for (i = 0; i < work->rounds; i++) {
+		bus1_handle_unref(bus1_handle_ref(work->to));
+		work->failed |= bus1_builder_send(builder, 0) != 1;
+	}
+	bus1_builder_unref(builder);
+	return NULL;
+}
+
+static void *handle_some(void *arg)
+{
+	struct work *work = arg;
+	struct pollfd p = { .fd = bus1_peer_get_poll_fd(work->peer), .events = POLLIN };
+
+	while (atomic_load(work->handled) < work->total) {
+		/* Another one may have taken the last. */
+		poll(&p, 1, 10);
+		work->failed |= bus1_peer_dispatch(work->peer, work->rounds) < 0;
+	}
+	return NULL;
+}
+
+TEST_F(lib, threads_send_and_dispatch_on_one_peer)
+{
+	struct work senders[THREADS], workers[THREADS];
+	pthread_t threads[2 * THREADS];
+	atomic_int handled = 0;
+	struct bus1_handle *h;
+	struct bus1_node *node;
+	int i, n = scaled_rounds(100);
+
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, count_one, &handled, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
+	for (i = 0; i < THREADS; i++) {
+		senders[i] = (struct work){ .peer = self->a, .to = h, .rounds = n };
+		workers[i] = (struct work){ .peer = self->b, .rounds = i, .handled = &handled,
+					    .total = n * THREADS };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, handle_some, &workers[i]));
+		ASSERT_EQ(0, pthread_create(&threads[THREADS + i], NULL, send_some,
+					    &senders[i]));
+	}
+	for (i = 0; i < 2 * THREADS; i++)
+		pthread_join(threads[i], NULL);
+	for (i = 0; i < THREADS; i++) {
+		EXPECT_EQ(0, senders[i].failed);
+		EXPECT_EQ(0, workers[i].failed);
+	}
+	EXPECT_EQ(n * THREADS, atomic_load(&handled));
+	bus1_handle_unref(h);
+	/* The pinned one is the only one left. */
+	EXPECT_EQ(-EBUSY, bus1_handle_release(bus1_peer_get_fd(self->b),
+					      bus1_node_get_id(node)));
+	bus1_node_unref(node);
+}
+
+TEST_F(lib, two_calls_at_once_of_one_peer_are_refused)
+{
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+
+	/* Of one thread they cannot be: a handler is not called from within. */
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 0, &m));
+	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 0, &m));
+	EXPECT_EQ(2, bus1_peer_dispatch(self->b, 0));
+	bus1_builder_unref(builder);
+}
+
+TEST_HARNESS_MAIN
