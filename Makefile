@@ -11,6 +11,7 @@ KDIR := /lib/modules/$(KERNELRELEASE)/build
 endif
 DESTDIR ?=
 PREFIX ?= /usr
+LIBDIR ?= $(PREFIX)/lib
 
 VM := tools/testing/vm
 BENCH := tools/testing/bench
@@ -55,10 +56,12 @@ help:
 	@echo ''
 	@echo 'Use it, on this machine:'
 	@echo '  make modules        build bus1.ko for the running kernel'
+	@echo '  make libbus1        build the library, static and shared, into build/libbus1'
 	@echo '  make deb            build the Debian packages, into build/'
 	@echo '  make dkms-install   let DKMS build and install the module, for each kernel (as'
 	@echo '                      root); make dkms-remove: remove it again'
-	@echo '  make install        install the module, its header and its manual (as root)'
+	@echo '  make install        install the module, its header, its manual and the library (as'
+	@echo '                      root); make install-libbus1: the library alone'
 	@echo '  make uninstall      remove them again'
 	@echo '  KERNELRELEASE=...   for another installed kernel, or'
 	@echo '  KDIR=...            for the kernel built in this directory'
@@ -149,6 +152,16 @@ bench-docs:
 vm:
 	@$(VM)/shell.sh $(K)
 
+library := $(MAKE) -C tools/lib/bus1 OUTPUT=$(CURDIR)/build/libbus1 PREFIX=$(PREFIX) \
+	LIBDIR=$(LIBDIR)
+
+libbus1:
+	$(library)
+
+install-libbus1:
+	$(library) install
+	$(if $(DESTDIR),,ldconfig)
+
 man7 := $(patsubst %.rst,%,$(wildcard Documentation/bus1/*.7.rst))
 
 man: $(man7)
@@ -156,7 +169,7 @@ man: $(man7)
 %.7: %.7.rst
 	rst2man $< $@
 
-install: modules
+install: modules install-libbus1
 	$(MAKE) -C $(KDIR) M=$(CURDIR) \
 		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
 	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
@@ -176,6 +189,7 @@ uninstall:
 	find $(DESTDIR)/lib/modules/$(KERNELRELEASE)/ -name 'bus1.ko*' -delete
 	$(if $(DESTDIR),,depmod $(KERNELRELEASE))
 	$(RM) $(DESTDIR)$(PREFIX)/include/linux/bus1.h
+	$(library) uninstall
 	$(RM) $(patsubst %,$(DESTDIR)$(PREFIX)/share/man/man7/%,$(notdir $(man7)))
 
 # DKMS takes the version from dkms.conf, and a copy of what is named here.
@@ -227,5 +241,5 @@ distclean: clean
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-rt check-matrix check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
-	bench bench-profile bench-shared bench-docs vm man install uninstall dkms-install dkms-remove \
+	bench bench-profile bench-shared bench-docs vm man libbus1 install install-libbus1 uninstall dkms-install dkms-remove \
 	deb clean distclean

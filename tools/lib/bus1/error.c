@@ -85,14 +85,11 @@ static const struct text slice_release_texts[] = {
 
 static const struct text send_texts[] = {
 	{ EBADF, "a file to pass on is no open file descriptor" },
-	{ EDQUOT, "a receiver, or the sender's share of it, is out of budget: "
-		  "fdinfo of its descriptor tells which; or the caller is out of handles" },
+	{ EDQUOT, "a receiver, or the sender's share of it, is out of budget: its fdinfo tells which" },
 	{ EFAULT, "the payload cannot be read" },
 	{ EHOSTUNREACH, "a node is destroyed, or its owner is gone" },
-	{ EINVAL, "a seed with destinations, an unknown flag, or more destinations than "
-		  "the user's limit of handles" },
-	{ EMSGSIZE, "the message is larger than any receiver could take, or has more than "
-		    "1024 pieces or 256 files" },
+	{ EINVAL, "a seed with destinations, or more of them than the user's limit of handles" },
+	{ EMSGSIZE, "it is larger than any receiver could take, or has over 1024 pieces or 256 files" },
 	{ ENOTUNIQ, "a destination is listed twice" },
 	{ ENXIO, "there is no such handle among the destinations, or those to pass on" },
 	{ EOPNOTSUPP, "files of bus1, binder, unix sockets and io_uring cannot be sent" },

@@ -2,6 +2,7 @@
 /*
  * Peers: the descriptor, the pool, the queue, receiving
  */
+#include <assert.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -17,7 +18,7 @@
 /* The first mapping of a pool; more of it is mapped when messages arrive there. */
 #define MAP_FIRST	((size_t)1 << 20)
 /* All of a pool, where that fits. */
-#define MAP_LAST	(SIZE_MAX > UINT32_MAX ? (size_t)((uint64_t)1 << 32) : (size_t)1 << 31)
+#define MAP_LAST	((size_t)1 << (sizeof(size_t) > 4 ? 32 : 31))
 /* The most messages of a dispatch that has no limit. */
 #define DISPATCH_MAX	256
 
@@ -804,7 +805,7 @@ EXPORT int bus1_peer_recv_seed(struct bus1_peer *peer, struct bus1_message **res
 		bus1__message_recycle(peer, message);
 		return bus1__fail(BUS1_COMMAND_RECV, r);
 	}
-	_Static_assert(sizeof(msg) == sizeof(recv.msg), "they are the same");
+	static_assert(sizeof(msg) == sizeof(recv.msg), "they are the same");
 	memcpy(&msg, &recv.msg, sizeof(msg));
 	pthread_mutex_lock(&peer->lock);
 	bus1__message_fill_locked(peer, message, &msg);

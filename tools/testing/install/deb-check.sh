@@ -42,7 +42,7 @@ places() {
 	for deb in "$dir"/1/*.deb; do
 		dpkg-deb -c "$deb" | awk '!/^d/ { print $6 }'
 	done | sort | tee "$dir/files" | uniq -d
-	grep -vE '^\./(usr/(src/bus1-|include/linux/bus1\.h$|lib/(udev|modules-load\.d)/|share/(doc|man|lintian)/)|lib/udev/)' \
+	grep -vE '^\./(usr/(src/bus1-|include/(linux/bus1\.h$|bus1/)|lib/(udev|modules-load\.d|debug)/|lib/[a-z0-9_-]+/(libbus1\.|pkgconfig/libbus1\.pc$)|share/(doc|man|lintian)/)|lib/udev/)' \
 		"$dir/files" || true
 }
 

@@ -69,7 +69,7 @@ exports_are_mainline() {
 
 kernel_doc_is_complete() {
 	# shellcheck disable=SC2046 # a list of files
-	"$source/scripts/kernel-doc" -none $(sources ipc include)
+	"$source/scripts/kernel-doc" -none $(sources ipc include tools/lib/bus1)
 }
 
 # What it says stays but for the exceptions: the file and the type of each.
@@ -90,6 +90,40 @@ benchmark_builds() {
 	make -s -C tools/testing/bench OUTPUT="$dir/bench" CFLAGS='-O2 -Werror'
 }
 
+library_builds() {
+	local compiler=$1 bits=$2 out=$dir/libbus1-$1-$2
+
+	make -s -C tools/lib/bus1 OUTPUT="$out" CC="$compiler" \
+		CFLAGS="-O2 -g -Werror -m$bits" all check
+}
+
+library_header_stands_alone() {
+	local language=$1
+
+	echo '#include <bus1/bus1.h>' |
+		gcc -x "${language%-*}" -std="${language#*-}" -fsyntax-only -Wall -Wextra \
+			-pedantic -Werror -I tools/lib -
+}
+
+# It installs what it takes away again, and a program is built with what it says.
+library_installs() {
+	local to=$dir/installed
+	local make=(make -s -C tools/lib/bus1 OUTPUT="$dir/libbus1-gcc-64" DESTDIR="$to"
+		PREFIX=/opt/bus1)
+
+	"${make[@]}" install
+	echo 'int main(void) { return !*bus1_version(); }' |
+		gcc -x c -include bus1/bus1.h -o "$dir/program" - $(
+			PKG_CONFIG_PATH=$to/opt/bus1/lib/pkgconfig pkg-config \
+				--define-variable=prefix="$to/opt/bus1" \
+				--define-variable=libdir="$to/opt/bus1/lib" \
+				--define-variable=includedir="$to/opt/bus1/include" \
+				--cflags --libs libbus1)
+	LD_LIBRARY_PATH=$to/opt/bus1/lib "$dir/program"
+	"${make[@]}" uninstall
+	find "$to" ! -type d
+}
+
 header_stands_alone() {
 	local language=$1 bits=$2
 
@@ -100,14 +134,14 @@ header_stands_alone() {
 
 scripts_are_sound() {
 	find -L . -name '*.sh' -type f -print0 | sort -z |
-		xargs -0 shellcheck -x -P "$here" "$top/.ci/run" "$top/tools/version" "$top/tools/in-tree" \
+		xargs -0 shellcheck -x -P "$here" "$top/.ci/run" "$top/tools/lib/bus1/check-symbols" "$top/tools/version" "$top/tools/in-tree" \
 		"$top"/debian/*.p[or]*
 }
 
 files_name_their_license() {
 	# The kernel's test runner evaluates each line of `settings`.
 	(cd "$top" && find . -name .git -prune -o -type f -size +0 -print) |
-		grep -vE '^\./(LICENSE|build/.*|.*/settings|debian/(changelog|copyright|source/format)|.*\.(o|ko|mod|mod\.c|cmd|order|symvers))$' |
+		grep -vE '^\./(LICENSE|tools/lib/bus1/COPYING|build/.*|.*/settings|debian/(changelog|copyright|source/format)|.*\.(o|ko|mod|mod\.c|cmd|order|symvers))$' |
 		while read -r file; do
 			head -n 8 "$top/$file" | grep -q SPDX-License-Identifier ||
 				echo "$file"
@@ -171,7 +205,8 @@ mutants_apply() {
 	"$here/mutants.sh" -n 2>&1
 }
 
-need sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib
+need sparse binutils perl patch g++ shellcheck python3-docutils linux-libc-dev gcc-multilib \
+	clang pkg-config
 source=$("$here/source.sh")
 
 for name; do
@@ -186,11 +221,21 @@ if [ -z "$modules_only" ]; then
 	say "checking the sources"
 	check "kernel-doc" kernel_doc_is_complete
 	check "checkpatch of the module" checkpatch_is_quiet ipc include
+	check "checkpatch of the library" checkpatch_is_quiet tools/lib
 	check "kernel versions only in compat.h" versions_are_in_compat
 	for bits in 64 32; do
 		check "header alone, C, $bits bit" header_stands_alone c $bits
 		check "header alone, C++, $bits bit" header_stands_alone c++ $bits
 	done
+	for compiler in gcc clang; do
+		for bits in 64 32; do
+			check "libbus1, $compiler, $bits bit" library_builds $compiler $bits
+		done
+	done
+	for language in c-c11 c-c17 c++-c++98 c++-c++20; do
+		check "libbus1's header, ${language#*-}" library_header_stands_alone $language
+	done
+	check "libbus1 installs" library_installs
 	check "benchmark builds without a warning" benchmark_builds
 	check "one version" versions_agree
 	check "shellcheck" scripts_are_sound

@@ -533,13 +533,13 @@ TEST_F(lib, one_message_to_two_nodes_is_continued)
 
 TEST_F(lib, the_pool_is_mapped_as_it_grows)
 {
-	static const size_t sizes[] = { 100, 3 << 20, 6 << 20, 100 };
+	static const size_t sizes[] = { 100, 3 << 20, 4 << 20, 100 };
 	struct bus1_message *m[ARRAY_SIZE(sizes)];
 	unsigned char *bytes;
 	const unsigned char *data;
 	size_t i, j, size;
 
-	bytes = malloc(6 << 20);
+	bytes = malloc(4 << 20);
 	ASSERT_NE(NULL, bytes);
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		memset(bytes, 'a' + i, sizes[i]);
@@ -1124,14 +1124,24 @@ TEST_F(lib, waiting_ends_by_time_by_a_signal_and_by_a_message)
  * Calls
  */
 
+struct server {
+	struct bus1_builder *builder;
+	bool replies;
+	bool done;
+};
+
 static int answer(struct bus1_message *m, void *userdata)
 {
-	struct bus1_builder *builder = userdata;
+	struct server *server = userdata;
+	struct bus1_builder *builder = server->builder;
 	const char *data;
 	size_t size;
 	int r;
 
-	if (bus1_message_get_type(m) != BUS1_TYPE_DATA)
+	/* The client has dropped its handle. */
+	if (bus1_message_get_type(m) == BUS1_TYPE_NODE_RELEASE)
+		server->done = true;
+	if (bus1_message_get_type(m) != BUS1_TYPE_DATA || !server->replies)
 		return 0;
 	data = bus1_message_get_data(m, &size);
 	bus1_builder_reset(builder);
@@ -1142,38 +1152,34 @@ static int answer(struct bus1_message *m, void *userdata)
 }
 
 /* A server in a process of its own, until its node is not wanted any more. */
-static pid_t t_server(struct __test_metadata *_metadata, int rounds, bool replies,
+static pid_t t_server(struct __test_metadata *_metadata, bool replies,
 		      struct bus1_peer *client, struct bus1_handle **handle)
 {
-	struct bus1_builder *builder;
+	struct server server = { .replies = replies };
 	struct bus1_node *node;
 	struct bus1_peer *peer;
 	struct pollfd p;
 	int pipes[2];
 	uint64_t id;
 	pid_t pid;
-	int r;
 
 	ASSERT_EQ(0, pipe2(pipes, O_CLOEXEC));
 	pid = FORK();
 	if (!pid) {
 		ASSERT_EQ(0, bus1_peer_new(&peer));
-		ASSERT_EQ(0, bus1_builder_new(peer, &builder));
-		ASSERT_EQ(0, bus1_node_new(peer, BUS1_ID_AUTO, replies ? answer : NULL,
-					   builder, &node));
+		ASSERT_EQ(0, bus1_builder_new(peer, &server.builder));
+		ASSERT_EQ(0, bus1_node_new(peer, BUS1_ID_AUTO, answer, &server, &node));
 		/* The descriptor of the client was inherited. */
 		ASSERT_EQ(0, bus1_handle_transfer_fd(bus1_node_get_handle(node),
 						     bus1_peer_get_fd(client), &id));
 		ASSERT_EQ(sizeof(id), write(pipes[1], &id, sizeof(id)));
 		p.fd = bus1_peer_get_poll_fd(peer);
 		p.events = POLLIN;
-		while (rounds > 0) {
+		while (!server.done) {
 			ASSERT_EQ(1, poll(&p, 1, -1));
-			r = bus1_peer_dispatch(peer, 0);
-			ASSERT_LE(0, r);
-			rounds -= r;
+			ASSERT_LE(0, bus1_peer_dispatch(peer, 0));
 		}
-		bus1_builder_unref(builder);
+		bus1_builder_unref(server.builder);
 		bus1_node_unref(node);
 		EXPECT_LE(0, bus1_peer_dispatch(peer, 0));
 		EXPECT_CLEAN(peer);
@@ -1187,8 +1193,8 @@ static pid_t t_server(struct __test_metadata *_metadata, int rounds, bool replie
 	return pid;
 }
 
-#define SERVER(_rounds, _replies, _client, _handle)			\
-	t_server(_metadata, _rounds, _replies, _client, _handle)
+#define SERVER(_replies, _client, _handle)				\
+	t_server(_metadata, _replies, _client, _handle)
 
 TEST_F(lib, calls_are_answered)
 {
@@ -1201,8 +1207,7 @@ TEST_F(lib, calls_are_answered)
 	pid_t pid;
 	int i, n;
 
-	/* NODE_RELEASE is the last that it gets. */
-	pid = SERVER(101, true, self->a, &h);
+	pid = SERVER(true, self->a, &h);
 	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
 	for (i = 0; i < 100; i++) {
 		n = snprintf(text, sizeof(text), "%d", i);
@@ -1229,19 +1234,26 @@ TEST_F(lib, calls_that_nobody_answers_end)
 	struct bus1_builder *builder;
 	struct bus1_handle *h;
 	struct bus1_message *reply = NULL;
+	struct bus1_node *node;
 	pid_t pid;
 
 	/* It drops the message, and so the handle. */
-	pid = SERVER(1, false, self->a, &h);
+	pid = SERVER(false, self->a, &h);
 	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
 	ASSERT_EQ(0, bus1_builder_add_destination(builder, h));
 	EXPECT_EQ(-ECONNRESET, bus1_builder_call(builder, -1, &reply));
 	EXPECT_NE(NULL, strstr(bus1_last_reason(), "nobody can reply"));
+	bus1_builder_reset(builder);
+	bus1_handle_unref(h);
 	WAIT(pid);
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, NULL, NULL, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
+	bus1_node_unref(node);
+	ASSERT_EQ(0, bus1_builder_add_destination(builder, h));
+	bus1_handle_unref(h);
 	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_call(builder, -1, &reply));
 	EXPECT_EQ(-EHOSTUNREACH, bus1_builder_get_error(builder, 0));
 	bus1_builder_reset(builder);
-	bus1_handle_unref(h);
 
 	/* b does not look. */
 	ASSERT_EQ(0, bus1_builder_add_destination(builder, self->to));
@@ -1249,7 +1261,9 @@ TEST_F(lib, calls_that_nobody_answers_end)
 	EXPECT_NE(NULL, strstr(bus1_last_reason(), "no reply"));
 	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 0, &reply));
 	EXPECT_EQ(NULL, reply);
-	EXPECT_EQ(2, bus1_peer_dispatch(self->b, 0));
+	/* Two requests; that their senders have left comes with them. */
+	EXPECT_EQ(4, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(2, self->log.n);
 	bus1_builder_unref(builder);
 	/* Nothing of it comes later. */
 	EXPECT_LE(0, bus1_peer_dispatch(self->a, 0));
@@ -1271,7 +1285,7 @@ TEST_F(lib, what_comes_during_a_call_is_kept_in_order)
 	node = REACH(self->a, self->b, &log, &back);
 	ASSERT_LE(0, bus1_peer_get_poll_fd(self->a));
 	ASSERT_EQ(0, epoll_ctl(epoll, EPOLL_CTL_ADD, bus1_peer_get_poll_fd(self->a), &event));
-	pid = SERVER(2, true, self->a, &h);
+	pid = SERVER(true, self->a, &h);
 	for (i = 0; i < 40; i++) {
 		c = 'A' + i;
 		EXPECT_EQ(1, bus1_handle_send(back, &c, 1));
@@ -1618,17 +1632,43 @@ TEST_F(lib, threads_send_and_dispatch_on_one_peer)
 	bus1_node_unref(node);
 }
 
-TEST_F(lib, two_calls_at_once_of_one_peer_are_refused)
+struct caller {
+	struct bus1_builder *builder;
+	struct bus1_message *reply;
+	int result;
+};
+
+static void *call_once(void *arg)
 {
+	struct caller *caller = arg;
+
+	caller->result = bus1_builder_call(caller->builder, -1, &caller->reply);
+	return NULL;
+}
+
+TEST_F(lib, a_second_call_at_the_same_time_is_refused)
+{
+	struct caller caller = {};
 	struct bus1_builder *builder;
 	struct bus1_message *m;
+	pthread_t thread;
 
-	/* Of one thread they cannot be: a handler is not called from within. */
+	ASSERT_EQ(0, bus1_builder_new(self->a, &caller.builder));
+	EXPECT_EQ(0, bus1_builder_add_destination(caller.builder, self->to));
 	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
 	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
-	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 0, &m));
-	EXPECT_EQ(-ETIMEDOUT, bus1_builder_call(builder, 0, &m));
-	EXPECT_EQ(2, bus1_peer_dispatch(self->b, 0));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, call_once, &caller));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, -1, &m));
+	EXPECT_EQ(-EBUSY, bus1_builder_call(builder, -1, &caller.reply));
+	EXPECT_NE(NULL, strstr(bus1_last_reason(), "another call"));
+	bus1_builder_unref(builder);
+	ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+	EXPECT_EQ(1, bus1_builder_reply(builder, m));
+	bus1_message_unref(m);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, caller.result);
+	bus1_message_unref(caller.reply);
+	bus1_builder_unref(caller.builder);
 	bus1_builder_unref(builder);
 }
 
