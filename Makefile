@@ -232,6 +232,7 @@ clean:
 		-o -name modules.order -o -name Module.symvers \) -delete 2>/dev/null || :
 	$(RM) $(man7)
 	$(RM) -r build
+	$(MAKE) -s -C tools/lib/bus1 clean
 	@$(VM)/clean.sh
 
 distclean: clean

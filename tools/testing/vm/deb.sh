@@ -34,6 +34,6 @@ dpkg-buildpackage -us -uc >"$work/deb/log" 2>&1 || {
 	die "the Debian packages do not build"
 }
 mkdir -p "$to"
-rm -f "$to"/bus1*_*.{deb,dsc,buildinfo,changes} "$to"/bus1_*.tar.*
-mv ../bus1*_* "$to/"
+rm -f "$to"/{,lib}bus1*_*.{deb,dsc,buildinfo,changes} "$to"/bus1_*.tar.*
+mv ../{,lib}bus1*_* "$to/"
 echo "$to"

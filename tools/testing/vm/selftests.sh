@@ -4,7 +4,8 @@
 # selftests.sh [-a ABIS] [PROGRAM...]
 #
 # Build the tests of tools/testing/selftests/bus1, all or those given, as static
-# programs, for `native` and `m32` or for the ABIS given. Print the directory that has them
+# programs, for `native` and `m32` or for the ABIS given; `asan` is native with sanitizers, and
+# has only the tests of programs, not of the kernel. Print the directory that has them
 # in a directory for each, and there the list of tests in `programs`.
 
 . "$(dirname "$0")/lib.sh"
@@ -62,6 +63,19 @@ for abi in $abis; do
 	m32)
 		need gcc-multilib
 		build m32 M32=1
+		;;
+	asan)
+		need libgcc-12-dev binutils
+		# Such programs are not static: what they need lies next to them.
+		loader=/tests/asan/ld-linux-x86-64.so.2
+		programs=(test_libbus1)
+		build asan ASAN=1 USERLDFLAGS="-Wl,--dynamic-linker=$loader -Wl,-rpath,/tests/asan"
+		echo test_libbus1 >"$out/asan/programs"
+		readelf -d "$out/asan/test_libbus1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' |
+			{ cat; echo "${loader##*/}"; } | sort -u |
+			while read -r library; do
+				cp -L "$(gcc -print-file-name="$library")" "$out/asan/"
+			done
 		;;
 	arm64 | armhf)
 		root=$("$here/root.sh" bookworm-cross)

@@ -112,6 +112,7 @@ library_installs() {
 		PREFIX=/opt/bus1)
 
 	"${make[@]}" install
+	# shellcheck disable=SC2046 # a list of flags
 	echo 'int main(void) { return !*bus1_version(); }' |
 		gcc -x c -include bus1/bus1.h -o "$dir/program" - $(
 			PKG_CONFIG_PATH=$to/opt/bus1/lib/pkgconfig pkg-config \
