@@ -526,6 +526,7 @@ EXPORT int bus1_nodes_destroy_all(struct bus1_node *const *nodes, size_t n_nodes
 		owner->destroyed = true;
 		purge_locked(peer, owner->id, &drop);
 	}
+	bus1__update_event_locked(peer);
 	pthread_mutex_unlock(&peer->lock);
 	for (; drop; drop = next) {
 		next = drop->next;
