@@ -85,7 +85,7 @@ static void bus1_destroy_settle(struct bus1_node *node,
 static void bus1_destroy_seal(struct bus1_death *death)
 {
 	/*
-	 * [gone:B] pairs with [gone:A] in bus1_queue_stamp_locked(), and
+	 * [gone:B] pairs with [gone:A] in bus1_queue_get_stamp_locked(), and
 	 * [staged:A] pairs with [staged:B] in bus1_queue_claim(): all has been
 	 * staged, under the locks of the queues, when the clock is read and the
 	 * transaction sealed.

@@ -441,7 +441,8 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 		}
 		known = handle && bus1_handle_is_known_locked(handle);
 		if (known) {
-			++handle->pins;
+			if (!handle->born)
+				++handle->pins;
 			kref_get(&handle->ref);
 			if (flags & BUS1_PIN_CARRY &&
 			    !bus1_handle_is_own(handle))
@@ -487,14 +488,16 @@ void bus1_handle_unpin(struct bus1_handle *handle)
 	if (!handle)
 		return;
 
-	table = &handle->holder->handles;
-	spin_lock(&table->lock);
-	--handle->pins;
-	expired = bus1_handle_expire_locked(handle);
-	spin_unlock(&table->lock);
-
-	if (expired)
-		bus1_handle_retire(handle);
+	/* Who misses that it was born finds nothing to do under the lock */
+	if (unlikely(!READ_ONCE(handle->born))) {
+		table = &handle->holder->handles;
+		spin_lock(&table->lock);
+		--handle->pins;
+		expired = bus1_handle_expire_locked(handle);
+		spin_unlock(&table->lock);
+		if (expired)
+			bus1_handle_retire(handle);
+	}
 	bus1_handle_unref(handle);
 }
 
@@ -532,22 +535,10 @@ int bus1_handle_charge(struct bus1_handle *handle)
 	return 0;
 }
 
-/**
- * bus1_handle_commit_new() - let a node exist
- * @handle: pinned handle
- *
- * Does nothing if it exists already. Waits for a flush that goes on, so that
- * the node is destroyed by it, or nothing that happens to it comes before.
- *
- * Context: Process context, may sleep, but not wait for user space.
- */
-void bus1_handle_commit_new(struct bus1_handle *handle)
+/* bus1_handle_commit_new(), of a node that may not exist yet. */
+void bus1_handle_bear(struct bus1_handle *handle)
 {
 	struct bus1_peer *peer = handle->holder;
-
-	/* Who misses that it was born takes the locks */
-	if (READ_ONCE(handle->born))
-		return;
 
 	down_read(&peer->birth_sem);
 	spin_lock(&peer->handles.lock);

@@ -46,7 +46,8 @@ struct bus1_share;
  * @live: whether there is any of @user_refs and @joined, for those who look at
  *	it without the lock: it stays true when one becomes the other
  *	(holder->handles.lock to write)
- * @pins: commands that use it as a source (holder->handles.lock)
+ * @pins: commands that use it as a source; without a meaning once it is born
+ *	(holder->handles.lock)
  * @born: it was shown to user space; always true for remote ones
  *	(holder->handles.lock to write; set once, read without as well)
  * @in_table: it is in the table. One that is born is there exactly as long as
@@ -126,7 +127,7 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 		    struct bus1_handle **handlep);
 void bus1_handle_unpin(struct bus1_handle *handle);
 int bus1_handle_charge(struct bus1_handle *handle);
-void bus1_handle_commit_new(struct bus1_handle *handle);
+void bus1_handle_bear(struct bus1_handle *handle);
 bool bus1_handle_drop(struct bus1_handle *handle);
 void bus1_handle_retire(struct bus1_handle *handle);
 
@@ -150,5 +151,21 @@ void bus1_handles_drop(struct bus1_peer *peer, bool own);
 
 /* For people */
 u64 bus1_handles_count_nodes(struct bus1_peer *peer);
+
+/**
+ * bus1_handle_commit_new() - let a node exist
+ * @handle: pinned handle
+ *
+ * Does nothing if it exists already. Waits for a flush that goes on, so that
+ * the node is destroyed by it, or nothing that happens to it comes before.
+ *
+ * Context: Process context, may sleep, but not wait for user space.
+ */
+static inline void bus1_handle_commit_new(struct bus1_handle *handle)
+{
+	/* Who misses that it was born takes the locks */
+	if (!READ_ONCE(handle->born))
+		bus1_handle_bear(handle);
+}
 
 #endif /* __BUS1_HANDLE_H */

@@ -64,6 +64,11 @@ int bus1_ioctl_ptr(u64 value, void __user **ptrp);
 int bus1_ioctl_ids(u64 value, size_t n, u64 *few, void **idsp);
 void bus1_ioctl_array_free(void *array, const void *few);
 
+bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args);
+int bus1_ioctl_send_bytes_stage(struct bus1_send_bytes *bytes,
+				struct bus1_peer *peer,
+				const struct bus1_cmd_send *args);
+
 int bus1_ioctl_send_check(const struct bus1_cmd_send *send);
 int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
 			 struct bus1_ioctl_send *arrays);

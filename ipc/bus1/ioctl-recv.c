@@ -46,13 +46,36 @@ static void bus1_ioctl_recv_sleep(struct bus1_peer *peer,
 	__set_current_state(TASK_RUNNING);
 }
 
+/* Take who is woken up off the queue, so that it need not do so. */
+static int bus1_ioctl_recv_wake(struct wait_queue_entry *wait, unsigned int mode,
+				int sync, void *key)
+{
+	int r = woken_wake_function(wait, mode, sync, key);
+
+	if (r)
+		list_del_init_careful(&wait->entry);
+	return r;
+}
+
+/* What there is to do rather than sleep: 0 to receive, or an error; else -EAGAIN. */
+static int bus1_ioctl_recv_check(struct bus1_peer *peer, u64 deadline)
+{
+	if (!bus1_active_is_active(&peer->active))
+		return -ESHUTDOWN;
+	if (bus1_peer_is_ready(peer))
+		return 0;
+	if (deadline != U64_MAX && ktime_get_ns() >= deadline)
+		return -ETIMEDOUT;
+	return signal_pending(current) ? -ERESTARTSYS : -EAGAIN;
+}
+
 /*
- * Wait until there is something to receive, which others may have taken since; or
- * until the clock reaches @deadline, in nanoseconds of ktime_get(), or U64_MAX.
+ * Sleep, once, unless there is something to receive: the caller looks, and if others
+ * took it comes back. Not beyond @deadline, in nanoseconds of ktime_get(), or U64_MAX.
  */
 static int bus1_ioctl_recv_wait(const struct bus1_ioctl *ctx, u64 deadline)
 {
-	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	DEFINE_WAIT_FUNC(wait, bus1_ioctl_recv_wake);
 	struct bus1_peer *peer = ctx->peer;
 	int r;
 
@@ -63,48 +86,18 @@ static int bus1_ioctl_recv_wait(const struct bus1_ioctl *ctx, u64 deadline)
 	add_wait_queue_exclusive(&peer->waitq, &wait);
 	/* [wake:B] pairs with [wake:A] in bus1_peer_wake() */
 	smp_mb();
-	for (;;) {
-		r = -ESHUTDOWN;
-		if (!bus1_active_is_active(&peer->active))
-			break;
-		r = 0;
-		if (bus1_peer_is_ready(peer))
-			break;
-		r = -ETIMEDOUT;
-		if (deadline != U64_MAX && ktime_get_ns() >= deadline)
-			break;
-		r = -ERESTARTSYS;
-		if (signal_pending(current))
-			break;
+	r = bus1_ioctl_recv_check(peer, deadline);
+	if (r == -EAGAIN) {
 		bus1_ioctl_recv_sleep(peer, &wait, deadline);
+		r = 0;
 	}
-	remove_wait_queue(&peer->waitq, &wait);
+	if (!list_empty_careful(&wait.entry))
+		remove_wait_queue(&peer->waitq, &wait);
 
 	/* The one that leaves may have been woken up in place of another */
 	if (r < 0)
 		bus1_peer_wake(peer);
 	return r;
-}
-
-/* Write what is received to user space. The receive is aborted if this fails. */
-static int bus1_ioctl_recv_tell(struct bus1_recv *recv,
-				struct bus1_msg __user *umsg)
-{
-	struct bus1_msg msg = {
-		.type = recv->type,
-		.flags = recv->more ? BUS1_MSG_FLAG_CONTINUE : 0,
-		.destination = recv->destination,
-		.offset = recv->offset,
-		.n_bytes = recv->n_bytes,
-		.n_handles = recv->n_handles,
-		.n_fds = recv->n_fds,
-	};
-
-	if (copy_to_user(umsg, &msg, sizeof(msg))) {
-		bus1_recv_abort(recv);
-		return -EFAULT;
-	}
-	return 0;
 }
 
 /*
@@ -127,6 +120,64 @@ static int bus1_ioctl_recv_release(struct bus1_ioctl *ctx, u64 offset)
 	return r;
 }
 
+static int bus1_ioctl_recv_one(struct bus1_ioctl *ctx, u64 flags, u64 max_offset)
+{
+	struct bus1_cmd_recv __user *uarg = ctx->uarg;
+	bool seed = flags & BUS1_RECV_FLAG_SEED;
+	struct bus1_recv recv = {
+		.peer = ctx->peer,
+		.install_fds = flags & BUS1_RECV_FLAG_INSTALL_FDS,
+	};
+	int r;
+
+	while ((r = bus1_recv_prepare(&recv, max_offset, seed, false)) ==
+	       -EAGAIN) {
+		if (seed)
+			return -EAGAIN;
+		r = bus1_ioctl_recv_wait(ctx, U64_MAX);
+		if (r < 0)
+			return r;
+	}
+	if (r < 0)
+		return r;
+
+	r = bus1_recv_tell(&recv, (void __user *)&uarg->msg);
+	if (r >= 0)
+		r = bus1_recv_commit(&recv);
+	/* It says what was released, whatever was written over it */
+	if (r < 0 && flags & BUS1_RECV_FLAG_RELEASE)
+		put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
+	return r;
+}
+
+/* Read what matters. That the last field can be read says that all of it can. */
+static __always_inline int
+bus1_ioctl_recv_get(const struct bus1_cmd_recv __user *uarg, u64 *flags,
+		    u64 *max_offset, u64 *offset)
+{
+	u64 last __maybe_unused;
+
+	/* There are machines that cannot read so much at once */
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return get_user(*flags, &uarg->flags) ||
+		       get_user(*max_offset, &uarg->max_offset) ||
+		       get_user(*offset, &uarg->msg.offset) ||
+		       get_user(last, &uarg->msg.n_fds) ? -EFAULT : 0;
+
+	if (!user_read_access_begin(uarg, sizeof(*uarg)))
+		return -EFAULT;
+	unsafe_get_user(*flags, &uarg->flags, error);
+	unsafe_get_user(*max_offset, &uarg->max_offset, error);
+	unsafe_get_user(*offset, &uarg->msg.offset, error);
+	unsafe_get_user(last, &uarg->msg.n_fds, error);
+	user_read_access_end();
+	return 0;
+
+error:
+	user_read_access_end();
+	return -EFAULT;
+}
+
 /**
  * bus1_ioctl_recv() - BUS1_CMD_RECV
  * @ctx: the command
@@ -137,44 +188,22 @@ static int bus1_ioctl_recv_release(struct bus1_ioctl *ctx, u64 offset)
 int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 {
 	struct bus1_cmd_recv __user *uarg = ctx->uarg;
-	struct bus1_cmd_recv args;
-	bool seed, install_fds, release;
-	struct bus1_recv recv;
+	u64 flags, max_offset, offset;
 	int r;
 
-	if (copy_from_user(&args, uarg, sizeof(args)))
-		return -EFAULT;
-	if (args.flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS |
-			   BUS1_RECV_FLAG_RELEASE))
-		return -EINVAL;
-	seed = args.flags & BUS1_RECV_FLAG_SEED;
-	install_fds = args.flags & BUS1_RECV_FLAG_INSTALL_FDS;
-	release = args.flags & BUS1_RECV_FLAG_RELEASE;
-
-	if (release) {
-		r = bus1_ioctl_recv_release(ctx, args.msg.offset);
-		if (r < 0)
-			return r;
-	}
-
-	while ((r = bus1_recv_prepare(&recv, ctx->peer, args.max_offset, seed,
-				      install_fds, false)) == -EAGAIN) {
-		if (seed)
-			return -EAGAIN;
-		r = bus1_ioctl_recv_wait(ctx, U64_MAX);
-		if (r < 0)
-			return r;
-	}
+	r = bus1_ioctl_recv_get(uarg, &flags, &max_offset, &offset);
 	if (r < 0)
 		return r;
+	if (flags & ~(BUS1_RECV_FLAG_SEED | BUS1_RECV_FLAG_INSTALL_FDS |
+		      BUS1_RECV_FLAG_RELEASE))
+		return -EINVAL;
 
-	r = bus1_ioctl_recv_tell(&recv, (void __user *)&uarg->msg);
-	if (r >= 0)
-		r = bus1_recv_commit(&recv);
-	/* It says what was released, whatever was written over it */
-	if (r < 0 && release)
-		put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
-	return r;
+	if (flags & BUS1_RECV_FLAG_RELEASE) {
+		r = bus1_ioctl_recv_release(ctx, offset);
+		if (r < 0)
+			return r;
+	}
+	return bus1_ioctl_recv_one(ctx, flags, max_offset);
 }
 
 /*
@@ -290,22 +319,50 @@ exit:
 	return r;
 }
 
+/* The same, where there is nothing to send but bytes to one node. */
+static int bus1_ioctl_send_recv_bytes(struct bus1_ioctl *ctx,
+				      const struct bus1_cmd_send_recv *args)
+{
+	struct bus1_send_bytes bytes;
+	int r;
+
+	r = bus1_ioctl_send_bytes_stage(&bytes, ctx->peer, &args->send);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_send_recv_tell(ctx, args);
+	if (r < 0)
+		bus1_send_bytes_abort(&bytes);
+	else
+		bus1_send_bytes_commit(&bytes);
+	return r;
+}
+
+static int bus1_ioctl_send_recv_any(struct bus1_ioctl *ctx,
+				    const struct bus1_cmd_send_recv *args)
+{
+	struct bus1_ioctl_send arrays;
+	int r;
+
+	r = bus1_ioctl_send_read(&args->send, &arrays);
+	if (r >= 0)
+		r = bus1_ioctl_send_recv_send(ctx, args, &arrays);
+	bus1_ioctl_send_free(&arrays);
+	return r;
+}
+
 /* All but receiving. */
 static int bus1_ioctl_send_recv_out(struct bus1_ioctl *ctx,
 				    const struct bus1_cmd_send_recv *args,
 				    const u64 *slices)
 {
-	struct bus1_ioctl_send arrays;
 	int r;
 
-	if (args->flags & BUS1_SEND_RECV_FLAG_SEND) {
-		r = bus1_ioctl_send_read(&args->send, &arrays);
-		if (r >= 0)
-			r = bus1_ioctl_send_recv_send(ctx, args, &arrays);
-		bus1_ioctl_send_free(&arrays);
-	} else {
+	if (!(args->flags & BUS1_SEND_RECV_FLAG_SEND))
 		r = bus1_ioctl_send_recv_tell(ctx, args);
-	}
+	else if (bus1_ioctl_send_is_bytes(&args->send))
+		r = bus1_ioctl_send_recv_bytes(ctx, args);
+	else
+		r = bus1_ioctl_send_recv_any(ctx, args);
 	if (r < 0)
 		return r;
 	return bus1_ioctl_send_recv_release(ctx, args, slices);
@@ -333,12 +390,13 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 				    struct bus1_msg __user *messages, u64 n)
 {
 	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
-	struct bus1_recv recv;
+	struct bus1_recv recv = {
+		.peer = ctx->peer,
+		.install_fds = args->flags & BUS1_SEND_RECV_FLAG_INSTALL_FDS,
+	};
 	int r;
 
-	while ((r = bus1_recv_prepare(&recv, ctx->peer, args->max_offset, false,
-				      args->flags &
-				      BUS1_SEND_RECV_FLAG_INSTALL_FDS, n)) ==
+	while ((r = bus1_recv_prepare(&recv, args->max_offset, false, n)) ==
 	       -EAGAIN) {
 		if (n)
 			return -EAGAIN;
@@ -350,7 +408,7 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 	if (r < 0)
 		return r;
 
-	r = bus1_ioctl_recv_tell(&recv, messages + n);
+	r = bus1_recv_tell(&recv, messages + n);
 	if (r < 0)
 		return r;
 	if (put_user(n + 1, &uarg->n_received)) {

@@ -7,7 +7,6 @@
 #include <linux/fs.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
-#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
@@ -298,7 +297,7 @@ static int bus1_ioctl_slice_release(struct bus1_ioctl *ctx)
 {
 	u64 offset;
 
-	if (copy_from_user(&offset, ctx->uarg, sizeof(offset)))
+	if (get_user(offset, (u64 __user *)ctx->uarg))
 		return -EFAULT;
 	return bus1_message_release(ctx->peer, offset);
 }
@@ -481,6 +480,19 @@ static int bus1_ioctl_send_errors(const struct bus1_send *send, u64 value)
 	return 0;
 }
 
+/* One vector needs no array. */
+static void bus1_ioctl_send_iter(struct iov_iter *iter,
+				 const struct bus1_ioctl_send *arrays,
+				 size_t n_vecs)
+{
+	const struct iovec *vecs = arrays->vecs;
+
+	if (n_vecs == 1)
+		iov_iter_ubuf(iter, ITER_SOURCE, vecs->iov_base, vecs->iov_len);
+	else
+		iov_iter_init(iter, ITER_SOURCE, vecs, n_vecs, arrays->n_bytes);
+}
+
 /**
  * bus1_ioctl_send_stage() - do all of a SEND that can fail
  * @send: object to initialize; to be deinitialized even if this fails
@@ -517,8 +529,7 @@ int bus1_ioctl_send_stage(struct bus1_send *send, struct bus1_peer *peer,
 	if (r >= 0)
 		r = bus1_send_verdict(send);
 	if (r >= 0) {
-		iov_iter_init(&iter, ITER_SOURCE, arrays->vecs, args->n_vecs,
-			      arrays->n_bytes);
+		bus1_ioctl_send_iter(&iter, arrays, args->n_vecs);
 		r = bus1_send_copy(send, &iter);
 	}
 	return r;
@@ -551,15 +562,36 @@ static int bus1_ioctl_send_any(struct bus1_ioctl *ctx,
 	return r;
 }
 
-/* Most are of this kind, and need none of the rest. */
-static bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args)
+/**
+ * bus1_ioctl_send_is_bytes() - ask whether a SEND is nothing but bytes to one node
+ * @args: its argument, not checked
+ *
+ * Most are of this kind: there is nothing to check, and they need none of the rest.
+ *
+ * Context: Any.
+ * Return: True if so.
+ */
+bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args)
 {
 	return args->n_destinations == 1 && args->n_vecs == 1 &&
-	       !(args->flags | args->ptr_errors | args->n_handles | args->n_fds);
+	       !(args->flags | args->ptr_errors | args->n_handles | args->n_fds) &&
+	       bus1_user_limit(BUS1_RESOURCE_HANDLES);
 }
 
-static int bus1_ioctl_send_bytes(struct bus1_ioctl *ctx,
-				 const struct bus1_cmd_send *args)
+/**
+ * bus1_ioctl_send_bytes_stage() - do all of such a SEND that can fail
+ * @bytes: object to initialize; nothing is to be done with it if this fails
+ * @peer: sender
+ * @args: the argument
+ *
+ * To be followed by bus1_send_bytes_commit() or bus1_send_bytes_abort().
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+int bus1_ioctl_send_bytes_stage(struct bus1_send_bytes *bytes,
+				struct bus1_peer *peer,
+				const struct bus1_cmd_send *args)
 {
 	struct iov_iter iter;
 	void __user *ptr;
@@ -584,50 +616,105 @@ static int bus1_ioctl_send_bytes(struct bus1_ioctl *ctx,
 		return -EFAULT;
 
 	iov_iter_ubuf(&iter, ITER_SOURCE, vec.iov_base, vec.iov_len);
-	return bus1_send_bytes(ctx->peer, dest, &iter);
+	return bus1_send_bytes_prepare(bytes, peer, dest, &iter);
+}
+
+static __always_inline int bus1_ioctl_send_get(struct bus1_cmd_send *args,
+					       const struct bus1_cmd_send __user *uarg)
+{
+	/* There are machines that cannot read so much at once */
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return copy_from_user(args, uarg, sizeof(*args)) ? -EFAULT : 0;
+
+	if (!user_read_access_begin(uarg, sizeof(*uarg)))
+		return -EFAULT;
+	unsafe_get_user(args->flags, &uarg->flags, error);
+	unsafe_get_user(args->ptr_destinations, &uarg->ptr_destinations, error);
+	unsafe_get_user(args->ptr_errors, &uarg->ptr_errors, error);
+	unsafe_get_user(args->n_destinations, &uarg->n_destinations, error);
+	unsafe_get_user(args->ptr_vecs, &uarg->ptr_vecs, error);
+	unsafe_get_user(args->n_vecs, &uarg->n_vecs, error);
+	unsafe_get_user(args->ptr_handles, &uarg->ptr_handles, error);
+	unsafe_get_user(args->n_handles, &uarg->n_handles, error);
+	unsafe_get_user(args->ptr_fds, &uarg->ptr_fds, error);
+	unsafe_get_user(args->n_fds, &uarg->n_fds, error);
+	user_read_access_end();
+	return 0;
+
+error:
+	user_read_access_end();
+	return -EFAULT;
 }
 
 static int bus1_ioctl_send(struct bus1_ioctl *ctx)
 {
+	struct bus1_send_bytes bytes;
 	struct bus1_cmd_send args;
 	int r;
 
-	if (copy_from_user(&args, ctx->uarg, sizeof(args)))
-		return -EFAULT;
+	r = bus1_ioctl_send_get(&args, ctx->uarg);
+	if (r < 0)
+		return r;
+	if (bus1_ioctl_send_is_bytes(&args)) {
+		r = bus1_ioctl_send_bytes_stage(&bytes, ctx->peer, &args);
+		if (r >= 0)
+			bus1_send_bytes_commit(&bytes);
+		return r;
+	}
 	r = bus1_ioctl_send_check(&args);
 	if (r < 0)
 		return r;
-	if (bus1_ioctl_send_is_bytes(&args))
-		return bus1_ioctl_send_bytes(ctx, &args);
 	return bus1_ioctl_send_any(ctx, &args);
 }
 
-/**
- * struct bus1_ioctl_op - how to handle a command
- * @cmd: the command
- * @fn: reads the argument, and does it
- */
-struct bus1_ioctl_op {
-	unsigned int cmd;
-	int (*fn)(struct bus1_ioctl *ctx);
-};
+/* Run a command, or say -ENOTTY if it is none. */
+static __always_inline int bus1_ioctl_run(struct bus1_ioctl *ctx, unsigned int cmd)
+{
+	switch (cmd) {
+	case BUS1_CMD_PEER_QUERY:
+		return bus1_ioctl_peer_query(ctx);
+	case BUS1_CMD_PEER_RESET:
+		return bus1_ioctl_peer_reset(ctx);
+	case BUS1_CMD_HANDLE_RELEASE:
+		return bus1_ioctl_handle_release(ctx);
+	case BUS1_CMD_HANDLE_TRANSFER:
+		return bus1_ioctl_handle_transfer(ctx);
+	case BUS1_CMD_NODES_DESTROY:
+		return bus1_ioctl_nodes_destroy(ctx);
+	case BUS1_CMD_SLICE_RELEASE:
+		return bus1_ioctl_slice_release(ctx);
+	case BUS1_CMD_SEND:
+		return bus1_ioctl_send(ctx);
+	case BUS1_CMD_RECV:
+		return bus1_ioctl_recv(ctx);
+	case BUS1_CMD_SEND_RECV:
+		return bus1_ioctl_send_recv(ctx);
+	default:
+		return -ENOTTY;
+	}
+}
 
-#define BUS1_IOCTL_OP(_cmd, _fn) [_IOC_NR(_cmd)] = { .cmd = (_cmd), .fn = (_fn) }
-
-static const struct bus1_ioctl_op bus1_ioctl_ops[] = {
-	BUS1_IOCTL_OP(BUS1_CMD_PEER_QUERY, bus1_ioctl_peer_query),
-	BUS1_IOCTL_OP(BUS1_CMD_PEER_RESET, bus1_ioctl_peer_reset),
-	BUS1_IOCTL_OP(BUS1_CMD_HANDLE_RELEASE, bus1_ioctl_handle_release),
-	BUS1_IOCTL_OP(BUS1_CMD_HANDLE_TRANSFER, bus1_ioctl_handle_transfer),
-	BUS1_IOCTL_OP(BUS1_CMD_NODES_DESTROY, bus1_ioctl_nodes_destroy),
-	BUS1_IOCTL_OP(BUS1_CMD_SLICE_RELEASE, bus1_ioctl_slice_release),
-	BUS1_IOCTL_OP(BUS1_CMD_SEND, bus1_ioctl_send),
-	BUS1_IOCTL_OP(BUS1_CMD_RECV, bus1_ioctl_recv),
-	BUS1_IOCTL_OP(BUS1_CMD_SEND_RECV, bus1_ioctl_send_recv),
-};
+/* Whether there is such a command: what is none is told so even after a disconnect. */
+static bool bus1_ioctl_is_known(unsigned int cmd)
+{
+	switch (cmd) {
+	case BUS1_CMD_PEER_QUERY:
+	case BUS1_CMD_PEER_RESET:
+	case BUS1_CMD_HANDLE_RELEASE:
+	case BUS1_CMD_HANDLE_TRANSFER:
+	case BUS1_CMD_NODES_DESTROY:
+	case BUS1_CMD_SLICE_RELEASE:
+	case BUS1_CMD_SEND:
+	case BUS1_CMD_RECV:
+	case BUS1_CMD_SEND_RECV:
+		return true;
+	default:
+		return false;
+	}
+}
 
 /* No active reference is held any more. */
-static noinline int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
+static noinline __cold int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
 {
 	/* Nobody is told of a disconnect before it has happened */
 	if (r == -ESHUTDOWN)
@@ -636,7 +723,8 @@ static noinline int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
 					       ctx->peer);
 	if (ctx->refused)
 		fput(ctx->refused);
-	trace_bus1_command_failed(ctx->peer, ctx->nr, r);
+	if (r != -ENOTTY)
+		trace_bus1_command_failed(ctx->peer, ctx->nr, r);
 	return r;
 }
 
@@ -653,9 +741,12 @@ static noinline int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
 long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 		unsigned long arg)
 {
-	const struct bus1_ioctl_op *op;
-	struct bus1_ioctl ctx;
-	unsigned int nr = _IOC_NR(cmd);
+	struct bus1_ioctl ctx = {
+		.peer = peer,
+		.nr = _IOC_NR(cmd),
+		.file = file,
+		.uarg = (void __user *)arg,
+	};
 	int r;
 
 	if (cmd == BUS1_CMD_PEER_DISCONNECT) {
@@ -663,24 +754,13 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 			return -EINVAL;
 		return bus1_peer_disconnect(peer);
 	}
-	if (nr >= ARRAY_SIZE(bus1_ioctl_ops))
-		return -ENOTTY;
-	op = &bus1_ioctl_ops[array_index_nospec(nr, ARRAY_SIZE(bus1_ioctl_ops))];
-	if (!op->fn || op->cmd != cmd)
-		return -ENOTTY;
 
-	if (!bus1_peer_acquire(peer))
-		return bus1_peer_await_disconnect(peer);
-
-	ctx.peer = peer;
-	ctx.nr = nr;
-	ctx.file = file;
-	ctx.refused = NULL;
-	ctx.uarg = (void __user *)arg;
-	r = op->fn(&ctx);
+	if (!bus1_active_acquire(&peer->active))
+		return bus1_ioctl_is_known(cmd) ?
+			bus1_peer_await_disconnect(peer) : -ENOTTY;
+	r = bus1_ioctl_run(&ctx, cmd);
 	bus1_peer_release(peer);
-
-	return r < 0 ? bus1_ioctl_failed(&ctx, r) : 0;
+	return unlikely(r < 0) ? bus1_ioctl_failed(&ctx, r) : 0;
 }
 
 /* The ABI: what these say is settled, most of it since 2016. */

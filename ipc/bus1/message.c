@@ -3,6 +3,7 @@
 #include <linux/atomic.h>
 #include <linux/err.h>
 #include <linux/file.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/refcount.h>
@@ -145,8 +146,10 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
 				 !IS_ENABLED(CONFIG_KMSAN))
 
 /*
- * A peer keeps the last message that it was done with for the next one: it is taken
- * by whoever exchanges it first.
+ * A peer keeps a message that it was done with for the next one, and its slice, too, if
+ * that is where the pool keeps its memory anyway: it is taken by whoever exchanges it
+ * first. Nobody gets a message, or an error, while a spare slice is in the way: it is
+ * taken first of all, and given up if it does not fit.
  */
 static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 {
@@ -154,26 +157,71 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 
 	if (BUS1_MESSAGE_KEEP)
 		message = xchg(&peer->spare, NULL);
-	return message ?: kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
+	if (message)
+		return message;
+
+	message = kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
+	if (!message)
+		return NULL;
+	bus1_queue_entry_init(&message->entry, BUS1_ENTRY_MESSAGE);
+	message->peer = peer;
+	message->slice.size = 0;
+	return message;
 }
 
-static void bus1_message_put(struct bus1_peer *peer,
-			     struct bus1_message *message)
+static void bus1_message_drop_slice(struct bus1_message *message)
 {
-	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message))
-		kmem_cache_free(bus1_message_cache, message);
+	if (message->slice.size)
+		bus1_pool_free(message->peer->pool, &message->slice, false);
+	message->slice.size = 0;
+}
+
+static void bus1_message_put(struct bus1_message *message)
+{
+	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(&message->slice))
+		bus1_message_drop_slice(message);
+	if (BUS1_MESSAGE_KEEP && !cmpxchg(&message->peer->spare, NULL, message))
+		return;
+	bus1_message_drop_slice(message);
+	kmem_cache_free(bus1_message_cache, message);
 }
 
 /**
  * bus1_message_free_spare() - free the message that a peer has kept
- * @peer: peer that nobody uses any more
+ * @peer: peer
  *
- * Context: Any.
+ * Context: Process context, without spinlocks.
  */
 void bus1_message_free_spare(struct bus1_peer *peer)
 {
-	if (peer->spare)
-		kmem_cache_free(bus1_message_cache, peer->spare);
+	struct bus1_message *message = xchg(&peer->spare, NULL);
+
+	if (message) {
+		bus1_message_drop_slice(message);
+		kmem_cache_free(bus1_message_cache, message);
+	}
+}
+
+/* What of a slice is used; not 0, and whole units of what slices are aligned to. */
+static u64 bus1_layout_used(const struct bus1_layout *layout)
+{
+	return ALIGN(max_t(u64, layout->size, 1), BUS1_POOL_SLICE_ALIGN);
+}
+
+/* A slice that is there is good enough if at most half of it is wasted. */
+static int bus1_message_alloc_slice(struct bus1_message *message)
+{
+	u64 used = bus1_layout_used(&message->layout);
+	u64 size = message->slice.size;
+	int r;
+
+	if (used <= size && size <= 2 * used)
+		return 0;
+	bus1_message_drop_slice(message);
+	r = bus1_pool_alloc(message->peer->pool, &message->slice, used);
+	if (r < 0)
+		message->slice.size = 0;
+	return r;
 }
 
 /**
@@ -201,8 +249,6 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 	if (!message)
 		return ERR_PTR(-ENOMEM);
 
-	bus1_queue_entry_init(&message->entry, BUS1_ENTRY_MESSAGE);
-	message->peer = peer;
 	message->node = NULL;
 	message->layout = *layout;
 	message->cost.n[BUS1_RESOURCE_SLICES] = 1;
@@ -215,8 +261,7 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 	if (r < 0)
 		goto error;
 
-	r = bus1_pool_alloc(peer->pool, &message->slice,
-			    max_t(u64, layout->size, 1));
+	r = bus1_message_alloc_slice(message);
 	if (r < 0)
 		goto error_uncharge;
 
@@ -226,7 +271,7 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 error_uncharge:
 	bus1_quota_uncharge(&peer->quota, message->share, &message->cost);
 error:
-	bus1_message_put(peer, message);
+	bus1_message_put(message);
 	return ERR_PTR(r);
 }
 
@@ -249,10 +294,12 @@ void bus1_message_free(struct bus1_message *message, bool scrub)
 
 	peer = message->peer;
 	node = message->node;
-	bus1_pool_free(peer->pool, &message->slice, scrub);
+	if (scrub)
+		bus1_pool_zero(peer->pool, &message->slice, 0,
+			       bus1_message_used(message));
 	bus1_quota_uncharge(&peer->quota, message->share, &message->cost);
 	bus1_cargo_unref(message->cargo);
-	bus1_message_put(peer, message);
+	bus1_message_put(message);
 	/* Last: the node may be all that keeps the receiver in memory */
 	bus1_node_unref(node);
 }
@@ -296,6 +343,18 @@ void bus1_message_release_all(struct bus1_peer *peer)
 		bus1_message_free(bus1_message_of(slice), false);
 		cond_resched();
 	}
+}
+
+/**
+ * bus1_message_used() - how much of its slice a message is in
+ * @message: message
+ *
+ * Context: Any.
+ * Return: Bytes, a multiple of %BUS1_POOL_SLICE_ALIGN, never 0.
+ */
+u64 bus1_message_used(const struct bus1_message *message)
+{
+	return bus1_layout_used(&message->layout);
 }
 
 /**

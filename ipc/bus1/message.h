@@ -67,7 +67,8 @@ struct bus1_cargo {
 /**
  * struct bus1_message - a message
  * @entry: in node->owner->queue
- * @slice: in the pool of @peer
+ * @slice: in the pool of @peer; of a message that is not used, size 0 means that it
+ *	has none
  * @peer: the receiver (const)
  * @node: node it is for, holds a reference; NULL for a seed, and once received
  * @cargo: what it carries, holds a reference; NULL if nothing, and once
@@ -108,6 +109,7 @@ void bus1_message_free(struct bus1_message *message, bool scrub);
 void bus1_message_free_spare(struct bus1_peer *peer);
 int bus1_message_release(struct bus1_peer *peer, u64 offset);
 void bus1_message_release_all(struct bus1_peer *peer);
+u64 bus1_message_used(const struct bus1_message *message);
 u64 bus1_message_end(const struct bus1_message *message);
 
 #endif /* __BUS1_MESSAGE_H */

@@ -98,7 +98,7 @@ struct bus1_node *bus1_node_new(struct bus1_peer *owner, u64 id)
 	INIT_LIST_HEAD(&node->destroy_link);
 	node->destroy_mark = false;
 	node->owner_gone = false;
-	INIT_LIST_HEAD(&node->queued);
+	INIT_HLIST_HEAD(&node->queued);
 	bus1_queue_entry_init(&node->release, BUS1_ENTRY_RELEASE);
 	node->release_again = false;
 	node->release_stamp = (struct bus1_stamp){};
@@ -112,26 +112,12 @@ static void bus1_node_free(struct kref *ref)
 	WARN_ON_ONCE(atomic_long_read(&node->refs));
 	WARN_ON_ONCE(!list_empty(&node->holders));
 	WARN_ON_ONCE(!list_empty(&node->notified));
-	WARN_ON_ONCE(!list_empty(&node->queued));
+	WARN_ON_ONCE(!hlist_empty(&node->queued));
 	WARN_ON_ONCE(node->release.state != BUS1_ENTRY_IDLE);
 
 	bus1_death_unref(node->death);
 	bus1_peer_unref(node->owner);
 	kmem_cache_free(bus1_node_cache, node);
-}
-
-/**
- * bus1_node_ref() - keep a node in memory
- * @node: node, or NULL
- *
- * Context: Any.
- * Return: @node.
- */
-struct bus1_node *bus1_node_ref(struct bus1_node *node)
-{
-	if (node)
-		kref_get(&node->ref);
-	return node;
 }
 
 /**
@@ -164,17 +150,8 @@ bool bus1_node_is_sealed(struct bus1_node *node, struct bus1_stamp *stamp)
 	return death && bus1_tx_sealed(&death->tx, stamp);
 }
 
-/**
- * bus1_node_destroyed() - ask whether a node is destroyed
- * @node: node to ask
- *
- * A destruction that goes on at this moment does not count. One that does is in
- * the past when this returns, so that the caller may tell of it.
- *
- * Context: Any.
- * Return: True if it is.
- */
-bool bus1_node_destroyed(struct bus1_node *node)
+/* bus1_node_destroyed(), where a destruction has begun at least. */
+bool bus1_node_is_dead(struct bus1_node *node)
 {
 	struct bus1_stamp stamp;
 
@@ -345,7 +322,7 @@ void bus1_node_release_done(struct bus1_node *node, bool received)
 		bus1_queue_unclaim_locked(queue, &node->release);
 		requeued = true;
 	} else {
-		bus1_queue_done_locked(queue, &node->release);
+		bus1_queue_done(&node->release);
 		again = again && bus1_queue_commit_at_locked(queue,
 							     &node->release,
 							     &stamp);

@@ -75,7 +75,7 @@ struct bus1_node {
 	bool destroy_mark;
 
 	bool owner_gone;
-	struct list_head queued;
+	struct hlist_head queued;
 	struct bus1_queue_entry release;
 	bool release_again;
 	struct bus1_stamp release_stamp;
@@ -88,16 +88,45 @@ struct bus1_death *bus1_death_new(gfp_t gfp);
 void bus1_death_unref(struct bus1_death *death);
 
 struct bus1_node *bus1_node_new(struct bus1_peer *owner, u64 id);
-struct bus1_node *bus1_node_ref(struct bus1_node *node);
 void bus1_node_unref(struct bus1_node *node);
 void bus1_node_get(struct bus1_node *node);
 void bus1_node_put(struct bus1_node *node);
 bool bus1_node_is_sealed(struct bus1_node *node, struct bus1_stamp *stamp);
-bool bus1_node_destroyed(struct bus1_node *node);
+bool bus1_node_is_dead(struct bus1_node *node);
 bool bus1_node_is_stale(struct bus1_node *node, const struct bus1_stamp *stamp);
 bool bus1_node_release_is_stale(struct bus1_node *node,
 				const struct bus1_stamp *stamp);
 void bus1_node_release_done(struct bus1_node *node, bool received);
 void bus1_node_purge(struct bus1_node *node);
+
+/**
+ * bus1_node_ref() - keep a node in memory
+ * @node: node, or NULL
+ *
+ * Context: Any.
+ * Return: @node.
+ */
+static inline struct bus1_node *bus1_node_ref(struct bus1_node *node)
+{
+	if (node)
+		kref_get(&node->ref);
+	return node;
+}
+
+/**
+ * bus1_node_destroyed() - ask whether a node is destroyed
+ * @node: node to ask
+ *
+ * A destruction that goes on at this moment does not count. One that does is in
+ * the past when this returns, so that the caller may tell of it.
+ *
+ * Context: Any.
+ * Return: True if it is.
+ */
+static inline bool bus1_node_destroyed(struct bus1_node *node)
+{
+	/* Who misses that one has just begun comes before it */
+	return READ_ONCE(node->death) && bus1_node_is_dead(node);
+}
 
 #endif /* __BUS1_NODE_H */

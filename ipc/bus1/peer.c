@@ -231,7 +231,8 @@ bool bus1_peer_is_ready(struct bus1_peer *peer)
 	bool ready;
 
 	ready = bus1_queue_peek(&peer->queue, &drops);
-	bus1_peer_free_drops(&drops);
+	if (!list_empty(&drops))
+		bus1_peer_free_drops(&drops);
 	return ready;
 }
 
@@ -315,6 +316,7 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 		again = bus1_queue_close(&peer->queue, &drops);
 		bus1_peer_free_drops(&drops);
 	} while (again);
+	bus1_message_free_spare(peer);
 	bus1_pool_trim(peer->pool);
 
 	/* It has happened: now everybody may know */

@@ -86,7 +86,8 @@ enum bus1_entry_type {
  * @birth_sem: see above
  * @recv_mutex: see above
  * @seed: the message that the peer pinned for itself, or NULL (recv_mutex)
- * @spare: a message that is not used, kept for the next one (atomic)
+ * @spare: a message that is not used, kept for the next one, and maybe its slice
+ *	(atomic)
  * @is_torn_down: it is disconnected (recv_mutex to set it; read without)
  */
 struct bus1_peer {

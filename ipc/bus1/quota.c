@@ -184,8 +184,8 @@ static void bus1_quota_add_share_locked(struct bus1_quota *quota,
 }
 
 /* It is used, or about to be. */
-static void bus1_quota_unpark_share_locked(struct bus1_quota *quota,
-					   struct bus1_share *share)
+static void bus1_quota_reuse_share_locked(struct bus1_quota *quota,
+					  struct bus1_share *share)
 {
 	lockdep_assert_held(&quota->lock);
 
@@ -210,7 +210,7 @@ bus1_quota_pin_share_locked(struct bus1_quota *quota, struct bus1_user *user,
 		share = spare;
 	}
 	if (share != &quota->own_share) {
-		bus1_quota_unpark_share_locked(quota, share);
+		bus1_quota_reuse_share_locked(quota, share);
 		++share->pins;
 	}
 	return share;
@@ -220,7 +220,7 @@ bus1_quota_pin_share_locked(struct bus1_quota *quota, struct bus1_user *user,
  * If @share is not needed any more, put it aside. Returns a share that has
  * been put aside for long, for the caller to free without the lock.
  */
-static struct bus1_share *bus1_quota_park_share_locked(struct bus1_quota *quota,
+static struct bus1_share *bus1_quota_idle_share_locked(struct bus1_quota *quota,
 						       struct bus1_share *share)
 {
 	lockdep_assert_held(&quota->lock);
@@ -249,7 +249,87 @@ bus1_quota_unpin_share_locked(struct bus1_quota *quota,
 	if (share == &quota->own_share)
 		return NULL;
 	--share->pins;
-	return bus1_quota_park_share_locked(quota, share);
+	return bus1_quota_idle_share_locked(quota, share);
+}
+
+static bool bus1_cost_is_zero(const struct bus1_cost *cost)
+{
+	BUILD_BUG_ON(BUS1_RESOURCE_N != 4);
+	return !(cost->n[0] | cost->n[1] | cost->n[2] | cost->n[3]);
+}
+
+/*
+ * The other way round than bus1_quota_commit_locked(). Returns a share to be
+ * freed, see bus1_quota_idle_share_locked().
+ */
+static struct bus1_share *
+bus1_quota_release_locked(struct bus1_quota *quota, struct bus1_share *share,
+			  const struct bus1_cost *cost)
+{
+	enum bus1_class class = share ? BUS1_CLASS_RECEIVED : BUS1_CLASS_OWN;
+	unsigned int i;
+	u32 n;
+
+	lockdep_assert_held(&quota->lock);
+
+#pragma GCC unroll 4 /* Most cost nothing of most */
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		n = cost->n[i];
+		if (!n)
+			continue;
+		if (share) {
+			if (WARN_ON_ONCE(n > share->held[i].used))
+				n = share->held[i].used;
+			bus1_fair_uncharge(&quota->received[i],
+					   &share->held[i], n);
+		} else {
+			if (WARN_ON_ONCE(n > quota->own[i]))
+				n = quota->own[i];
+			quota->own[i] -= n;
+		}
+		quota->credit[class][i] += n;
+	}
+	return share ? bus1_quota_idle_share_locked(quota, share) : NULL;
+}
+
+/*
+ * A sender usually sends the next message once the last one was given back, so what
+ * the own user gives back is kept aside as it is: still held, by @own_share and of
+ * what is reserved. Whoever looks at a quota, or changes it, first makes of it what it
+ * stands for, which is credit.
+ */
+static void bus1_quota_unpark_locked(struct bus1_quota *quota)
+{
+	lockdep_assert_held(&quota->lock);
+
+	if (!quota->parked.n[BUS1_RESOURCE_SLICES])
+		return;
+	bus1_quota_release_locked(quota, &quota->own_share, &quota->parked);
+	quota->parked = (struct bus1_cost){};
+}
+
+/* Charges that are parked as they are: all of most messages. */
+static bool bus1_cost_is_plain(const struct bus1_cost *cost)
+{
+	return cost->n[BUS1_RESOURCE_SLICES] == 1 &&
+	       !(cost->n[BUS1_RESOURCE_HANDLES] | cost->n[BUS1_RESOURCE_FDS]);
+}
+
+/* Take what is parked, if that is @cost, and the user's limits have not changed. */
+static bool bus1_quota_take_parked_locked(struct bus1_quota *quota,
+					  const struct bus1_cost *cost)
+{
+	lockdep_assert_held(&quota->lock);
+
+	if (memcmp(&quota->parked, cost, sizeof(*cost)) ||
+	    quota->seen[BUS1_RESOURCE_SLICES] !=
+	    bus1_user_limit(BUS1_RESOURCE_SLICES) ||
+	    quota->seen[BUS1_RESOURCE_BYTES] !=
+	    bus1_user_limit(BUS1_RESOURCE_BYTES))
+		return false;
+	quota->parked.n[BUS1_RESOURCE_SLICES] = 0;
+	quota->parked.n[BUS1_RESOURCE_BYTES] = 0;
+	return true;
 }
 
 /* How much credit to reserve at a time, for a user's limit of @max. */
@@ -302,6 +382,7 @@ static void bus1_quota_settle_locked(struct bus1_quota *quota)
 	lockdep_assert_held(&user->lock);
 	lockdep_assert_held(&quota->lock);
 
+	bus1_quota_unpark_locked(quota);
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		batch = bus1_credit_batch(i, user->reserved[i].budget);
 		for (class = 0; class < BUS1_CLASS_N; ++class) {
@@ -333,7 +414,7 @@ static void bus1_user_tighten_locked(struct bus1_user *user,
 	lockdep_assert_held(&user->lock);
 
 	/*
-	 * [tight:A] pairs with [tight:B] in bus1_quota_may_keep_locked(): set
+	 * [tight:A] pairs with [tight:B] in bus1_quota_is_tight_locked(): set
 	 * before the locks of the quotas are taken.
 	 */
 	WRITE_ONCE(user->tight[res], true);
@@ -597,6 +678,7 @@ static int bus1_quota_charge_fast_locked(struct bus1_quota *quota,
 
 	lockdep_assert_held(&quota->lock);
 
+	bus1_quota_unpark_locked(quota);
 	r = bus1_quota_check_locked(quota, charge);
 	if (r)
 		return r;
@@ -617,6 +699,7 @@ static int bus1_quota_charge_slow_locked(struct bus1_quota *quota,
 	lockdep_assert_held(&quota->user->lock);
 	lockdep_assert_held(&quota->lock);
 
+	bus1_quota_unpark_locked(quota);
 	r = bus1_quota_check_locked(quota, charge);
 	for (i = 0; !r && i < BUS1_RESOURCE_N; ++i) {
 		if (!charge->cost->n[i])
@@ -664,19 +747,13 @@ static void bus1_charge_trace(const struct bus1_quota *quota,
 				 refusal->held, refusal->limit);
 }
 
-static bool bus1_cost_is_zero(const struct bus1_cost *cost)
-{
-	BUILD_BUG_ON(BUS1_RESOURCE_N != 4);
-	return !(cost->n[0] | cost->n[1] | cost->n[2] | cost->n[3]);
-}
-
 /* bus1_quota_charge(), where it takes more than the quota as it is. */
 static int bus1_quota_charge_sender(struct bus1_quota *quota,
 				    struct bus1_user *sender,
 				    const struct bus1_cost *cost,
 				    struct bus1_share **sharep)
 {
-	struct bus1_share *spare = NULL, *parked;
+	struct bus1_share *spare = NULL, *idle;
 	struct bus1_charge charge;
 	int r;
 
@@ -699,10 +776,10 @@ static int bus1_quota_charge_sender(struct bus1_quota *quota,
 		r = bus1_quota_charge_slow(quota, &charge);
 		spin_lock(&quota->lock);
 	}
-	parked = bus1_quota_unpin_share_locked(quota, charge.share);
+	idle = bus1_quota_unpin_share_locked(quota, charge.share);
 	spin_unlock(&quota->lock);
 
-	bus1_share_free(parked);
+	bus1_share_free(idle);
 	if (spare && spare != charge.share)
 		bus1_share_free(spare);
 	if (r)
@@ -736,9 +813,15 @@ int bus1_quota_charge(struct bus1_quota *quota, struct bus1_user *sender,
 		return 0;
 
 	spin_lock(&quota->lock);
+	if (sender == quota->user &&
+	    bus1_quota_take_parked_locked(quota, cost)) {
+		spin_unlock(&quota->lock);
+		return 0;
+	}
+	bus1_quota_unpark_locked(quota);
 	share = bus1_quota_find_share_locked(quota, sender);
 	if (share && bus1_quota_try_charge_locked(quota, share, cost)) {
-		bus1_quota_unpark_share_locked(quota, share);
+		bus1_quota_reuse_share_locked(quota, share);
 		charged = true;
 	}
 	spin_unlock(&quota->lock);
@@ -781,6 +864,18 @@ int bus1_quota_charge_own(struct bus1_quota *quota, enum bus1_resource res,
 	return r;
 }
 
+static bool bus1_quota_is_tight_locked(const struct bus1_quota *quota,
+				       enum bus1_resource res)
+{
+	lockdep_assert_held(&quota->lock);
+	/*
+	 * [tight:B] pairs with [tight:A] in bus1_user_tighten_locked(): looked at
+	 * under quota->lock. What is put aside by one who came too early for the
+	 * flag is there to be taken back.
+	 */
+	return READ_ONCE(quota->user->tight[res]);
+}
+
 /* May @cost become credit, without the user's knowing? */
 static bool bus1_quota_may_keep_locked(struct bus1_quota *quota,
 				       const struct bus1_share *share,
@@ -803,50 +898,42 @@ static bool bus1_quota_may_keep_locked(struct bus1_quota *quota,
 		if (!cost->n[i])
 			continue;
 		credit = (u64)quota->credit[class][i] + cost->n[i];
-		/*
-		 * [tight:B] pairs with [tight:A] in bus1_user_tighten_locked():
-		 * looked at under quota->lock. What is put aside by one who came
-		 * too early for the flag is there to be taken back.
-		 */
-		if (READ_ONCE(quota->user->tight[i]) ||
+		if (bus1_quota_is_tight_locked(quota, i) ||
 		    credit > 2 * bus1_credit_batch(i, quota->seen[i]))
 			return false;
 	}
 	return true;
 }
 
-/*
- * The other way round than bus1_quota_commit_locked(). Returns a share to be
- * freed, see bus1_quota_park_share_locked().
- */
-static struct bus1_share *
-bus1_quota_release_locked(struct bus1_quota *quota, struct bus1_share *share,
-			  const struct bus1_cost *cost)
+/* Is no more held of a resource than what it is held under allows? */
+static bool bus1_quota_is_within_locked(const struct bus1_quota *quota,
+					enum bus1_resource res)
 {
-	enum bus1_class class = share ? BUS1_CLASS_RECEIVED : BUS1_CLASS_OWN;
-	unsigned int i;
-	u32 n;
+	lockdep_assert_held(&quota->lock);
+	return (u64)quota->received[res].total + quota->own[res] <=
+	       quota->limits[res];
+}
 
+/*
+ * May @cost of the own user be parked? It may if it could become credit, how much that
+ * is already does not matter as it is one message at a time; and if it could be charged
+ * again.
+ */
+static bool bus1_quota_may_park_locked(struct bus1_quota *quota,
+				       const struct bus1_cost *cost)
+{
 	lockdep_assert_held(&quota->lock);
 
-#pragma GCC unroll 4 /* Most cost nothing of most */
-	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
-		n = cost->n[i];
-		if (!n)
-			continue;
-		if (share) {
-			if (WARN_ON_ONCE(n > share->held[i].used))
-				n = share->held[i].used;
-			bus1_fair_uncharge(&quota->received[i],
-					   &share->held[i], n);
-		} else {
-			if (WARN_ON_ONCE(n > quota->own[i]))
-				n = quota->own[i];
-			quota->own[i] -= n;
-		}
-		quota->credit[class][i] += n;
-	}
-	return share ? bus1_quota_park_share_locked(quota, share) : NULL;
+	return !quota->parked.n[BUS1_RESOURCE_SLICES] &&
+	       bus1_cost_is_plain(cost) &&
+	       cost->n[BUS1_RESOURCE_BYTES] <=
+	       bus1_credit_batch(BUS1_RESOURCE_BYTES,
+				 quota->seen[BUS1_RESOURCE_BYTES]) &&
+	       !list_empty(&quota->creditor_link) &&
+	       !bus1_quota_is_tight_locked(quota, BUS1_RESOURCE_SLICES) &&
+	       !bus1_quota_is_tight_locked(quota, BUS1_RESOURCE_BYTES) &&
+	       bus1_quota_is_within_locked(quota, BUS1_RESOURCE_SLICES) &&
+	       bus1_quota_is_within_locked(quota, BUS1_RESOURCE_BYTES);
 }
 
 /*
@@ -859,25 +946,31 @@ static void bus1_quota_release(struct bus1_quota *quota,
 			       const struct bus1_cost *cost)
 {
 	struct bus1_user *user = quota->user;
-	struct bus1_share *parked = NULL;
+	struct bus1_share *idle = NULL;
 	bool keep;
 
 	spin_lock(&quota->lock);
+	if (share == &quota->own_share &&
+	    bus1_quota_may_park_locked(quota, cost)) {
+		quota->parked = *cost;
+		spin_unlock(&quota->lock);
+		return;
+	}
 	keep = bus1_quota_may_keep_locked(quota, share, cost);
 	if (keep)
-		parked = bus1_quota_release_locked(quota, share, cost);
+		idle = bus1_quota_release_locked(quota, share, cost);
 	spin_unlock(&quota->lock);
 
 	if (!keep) {
 		spin_lock(&user->lock);
 		spin_lock(&quota->lock);
-		parked = bus1_quota_release_locked(quota, share, cost);
+		idle = bus1_quota_release_locked(quota, share, cost);
 		bus1_quota_settle_locked(quota);
 		spin_unlock(&quota->lock);
 		bus1_user_relax_locked(user);
 		spin_unlock(&user->lock);
 	}
-	bus1_share_free(parked);
+	bus1_share_free(idle);
 }
 
 /**
@@ -965,6 +1058,7 @@ void bus1_quota_deinit(struct bus1_quota *quota)
 
 	spin_lock(&quota->user->lock);
 	spin_lock(&quota->lock);
+	bus1_quota_unpark_locked(quota);
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		for (class = 0; class < BUS1_CLASS_N; ++class)
 			bus1_quota_return_locked(quota, class, i, 0);
@@ -1013,6 +1107,7 @@ void bus1_quota_set_limits(struct bus1_quota *quota,
 	unsigned int i;
 
 	spin_lock(&quota->lock);
+	bus1_quota_unpark_locked(quota);
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		if (limits->n[i] != U32_MAX)
 			quota->limits[i] = limits->n[i];
@@ -1032,6 +1127,7 @@ static void bus1_user_get_used(struct bus1_user *user,
 		used[i] = bus1_user_reserved_locked(user, i);
 	list_for_each_entry(quota, &user->creditors, creditor_link) {
 		spin_lock(&quota->lock);
+		bus1_quota_unpark_locked(quota);
 		for (class = 0; class < BUS1_CLASS_N; ++class) {
 			for (i = 0; i < BUS1_RESOURCE_N; ++i)
 				used[i] -= quota->credit[class][i];
@@ -1070,6 +1166,7 @@ static unsigned int bus1_quota_get_shares(struct bus1_quota *quota,
 	unsigned int n = 0;
 
 	spin_lock(&quota->lock);
+	bus1_quota_unpark_locked(quota);
 	if (!*posp && !bus1_share_is_empty(&quota->own_share))
 		bus1_share_get_info(&quota->own_share, &infos[n++]);
 	node = quota->shares.rb_node;
@@ -1132,6 +1229,7 @@ void bus1_quota_show(struct bus1_quota *quota, struct seq_file *m)
 	unsigned int i;
 
 	spin_lock(&quota->lock);
+	bus1_quota_unpark_locked(quota);
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		limits[i] = quota->limits[i];
 		own[i] = quota->own[i];

@@ -81,6 +81,8 @@ struct bus1_share {
  * @credit: reserved from the user, but not in use (quota->lock)
  * @seen: the user's limit that @credit was reserved under (quota->lock)
  * @own_share: the share of @user itself, which is unconstrained (quota->lock)
+ * @parked: what @own_share was given back last, but still holds, see
+ *	bus1_quota_unpark_locked(); of slices and bytes alone (quota->lock)
  * @shares: all other shares (quota->lock)
  * @idle: shares that hold nothing, the most recent last (quota->lock)
  * @n_idle: number of shares in @idle (quota->lock)
@@ -102,6 +104,7 @@ struct bus1_quota {
 	u32 credit[BUS1_CLASS_N][BUS1_RESOURCE_N];
 	u32 seen[BUS1_RESOURCE_N];
 	struct bus1_share own_share;
+	struct bus1_cost parked;
 	struct rb_root shares;
 	struct list_head idle;
 	unsigned int n_idle;

@@ -9,6 +9,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/uaccess.h>
 #include <uapi/linux/bus1.h>
 #include "compat.h"
 #include "handle.h"
@@ -20,6 +21,9 @@
 #include "util/array.h"
 #include "util/pool.h"
 #include "util/queue.h"
+
+/* So many descriptors need no allocation. */
+#define BUS1_RECV_INLINE	4
 
 static struct bus1_message *bus1_recv_message(struct bus1_queue_entry *entry)
 {
@@ -82,13 +86,31 @@ static int bus1_recv_import(struct bus1_recv *recv)
 	return 0;
 }
 
-/* See that there is room for all descriptors before anything is told. */
-static int bus1_recv_check_fds(size_t n)
+static size_t bus1_recv_count_fds(const struct bus1_recv *recv)
 {
-	int fds[BUS1_FD_MAX];
-	size_t i;
-	int r = 0;
+	return recv->install_fds ? recv->message->layout.n_files : 0;
+}
 
+/* An array for @n descriptors, or NULL if there is no memory. */
+static int *bus1_recv_fds(int *few, size_t n)
+{
+	return n <= BUS1_RECV_INLINE ? few : bus1_array_new(n, sizeof(*few));
+}
+
+static void bus1_recv_fds_free(int *fds, const int *few)
+{
+	if (fds != few)
+		kvfree(fds);
+}
+
+/* See that there is room for all descriptors before anything is told. */
+static noinline int bus1_recv_check_fds(size_t n)
+{
+	int r = 0, few[BUS1_RECV_INLINE], *fds = bus1_recv_fds(few, n);
+	size_t i;
+
+	if (!fds)
+		return -ENOMEM;
 	for (i = 0; i < n; ++i) {
 		r = get_unused_fd_flags(O_CLOEXEC);
 		if (r < 0)
@@ -97,6 +119,7 @@ static int bus1_recv_check_fds(size_t n)
 	}
 	while (i > 0)
 		put_unused_fd(fds[--i]);
+	bus1_recv_fds_free(fds, few);
 	return min(r, 0);
 }
 
@@ -106,14 +129,15 @@ static int bus1_recv_check_fds(size_t n)
  * is no way to reserve descriptors that are sure to succeed: if one fails, those
  * before it are closed again.
  */
-static int bus1_recv_install_fds(struct bus1_recv *recv)
+static noinline int bus1_recv_install_fds(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
-	int fds[BUS1_FD_MAX];
-	size_t i;
-	int r;
+	size_t i, n = bus1_recv_count_fds(recv);
+	int r, few[BUS1_RECV_INLINE], *fds = bus1_recv_fds(few, n);
 
-	for (i = 0; i < recv->n_fds; ++i) {
+	if (!fds)
+		return -ENOMEM;
+	for (i = 0; i < n; ++i) {
 		r = receive_fd(message->cargo->files[i], NULL, O_CLOEXEC);
 		if (r < 0)
 			goto error;
@@ -121,35 +145,30 @@ static int bus1_recv_install_fds(struct bus1_recv *recv)
 	}
 	bus1_pool_write(recv->peer->pool, &message->slice,
 			message->layout.off_files, fds,
-			recv->n_fds * sizeof(*fds));
+			n * sizeof(*fds));
+	bus1_recv_fds_free(fds, few);
 	return 0;
 
 error:
 	while (i > 0)
 		close_fd(fds[--i]);
+	bus1_recv_fds_free(fds, few);
 	return r;
 }
 
 static int bus1_recv_prepare_message(struct bus1_recv *recv, u64 max_offset)
 {
 	struct bus1_message *message = recv->message;
+	size_t n_fds;
 	int r;
 
 	if (bus1_message_end(message) > max_offset)
 		return -ERANGE;
 
-	recv->type = BUS1_MSG_DATA;
-	if (message->node)
-		recv->destination = message->node->id;
-	recv->offset = message->slice.offset;
-	recv->n_bytes = message->layout.n_bytes;
-	recv->n_handles = message->layout.n_handles;
-	if (recv->install_fds)
-		recv->n_fds = message->layout.n_files;
-
+	n_fds = bus1_recv_count_fds(recv);
 	/* Both have arrays, that cost something to have there */
-	r = recv->n_fds ? bus1_recv_check_fds(recv->n_fds) : 0;
-	if (r >= 0 && recv->n_handles)
+	r = n_fds ? bus1_recv_check_fds(n_fds) : 0;
+	if (r >= 0 && message->layout.n_handles)
 		r = bus1_recv_import(recv);
 	return r;
 }
@@ -167,7 +186,7 @@ static int bus1_recv_copy_seed(struct bus1_recv *recv)
 	if (IS_ERR(message))
 		return PTR_ERR(message);
 	bus1_pool_copy(recv->peer->pool, &message->slice, &seed->slice,
-		       seed->slice.size);
+		       bus1_message_used(seed));
 	recv->message = message;
 	return 0;
 }
@@ -193,11 +212,9 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
 
 /**
  * bus1_recv_prepare() - claim the next message, or a copy of the seed
- * @recv: object to initialize
- * @peer: receiver
+ * @recv: object, as BUS1_RECV_INIT() initializes it
  * @max_offset: where the slice must end, or below
  * @seed: fetch the seed
- * @install_fds: the files are to be installed
  * @try: do not wait for another receive on the same peer, but say -EAGAIN
  *
  * Context: Process context, may sleep.
@@ -206,18 +223,12 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
  *	above @max_offset; -EMFILE; -EDQUOT or -EXFULL if the seed finds no
  *	room; -ENOMEM; -ERESTARTSYS.
  */
-int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
-		      u64 max_offset, bool seed, bool install_fds, bool try)
+int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
+		      bool try)
 {
+	struct bus1_peer *peer = recv->peer;
 	LIST_HEAD(drops);
 	int r;
-
-	*recv = (struct bus1_recv) {
-		.peer = peer,
-		.install_fds = install_fds,
-		.destination = BUS1_HANDLE_INVALID,
-		.offset = BUS1_OFFSET_INVALID,
-	};
 
 	if (try && !mutex_trylock(&peer->recv_mutex))
 		return -EAGAIN;
@@ -248,23 +259,84 @@ int bus1_recv_prepare(struct bus1_recv *recv, struct bus1_peer *peer,
 		return -EAGAIN;
 	}
 
-	switch (recv->entry->type) {
-	case BUS1_ENTRY_MESSAGE:
+	if (recv->entry->type == BUS1_ENTRY_MESSAGE) {
 		recv->message = bus1_recv_message(recv->entry);
 		r = bus1_recv_prepare_message(recv, max_offset);
-		break;
-	case BUS1_ENTRY_DESTROY:
-		recv->type = BUS1_MSG_NODE_DESTROY;
-		recv->destination = bus1_recv_handle(recv->entry)->id;
-		break;
-	case BUS1_ENTRY_RELEASE:
-		recv->type = BUS1_MSG_NODE_RELEASE;
-		recv->destination = bus1_recv_node(recv->entry)->id;
-		break;
 	}
 	if (r < 0)
 		bus1_recv_put_back(recv);
 	return r;
+}
+
+static __always_inline void bus1_recv_fill(const struct bus1_recv *recv,
+					   struct bus1_msg *msg)
+{
+	struct bus1_message *message = recv->message;
+
+	*msg = (struct bus1_msg) {
+		.flags = recv->more ? BUS1_MSG_FLAG_CONTINUE : 0,
+		.destination = BUS1_HANDLE_INVALID,
+		.offset = BUS1_OFFSET_INVALID,
+	};
+	if (message) {
+		msg->type = BUS1_MSG_DATA;
+		if (message->node)
+			msg->destination = message->node->id;
+		msg->offset = message->slice.offset;
+		msg->n_bytes = message->layout.n_bytes;
+		msg->n_handles = message->layout.n_handles;
+		msg->n_fds = bus1_recv_count_fds(recv);
+	} else if (recv->entry->type == BUS1_ENTRY_DESTROY) {
+		msg->type = BUS1_MSG_NODE_DESTROY;
+		msg->destination = bus1_recv_handle(recv->entry)->id;
+	} else {
+		msg->type = BUS1_MSG_NODE_RELEASE;
+		msg->destination = bus1_recv_node(recv->entry)->id;
+	}
+}
+
+/**
+ * bus1_recv_describe() - say what is received
+ * @recv: prepared receive
+ * @msg: object to initialize
+ *
+ * Context: Any.
+ */
+void bus1_recv_describe(const struct bus1_recv *recv, struct bus1_msg *msg)
+{
+	bus1_recv_fill(recv, msg);
+}
+
+/**
+ * bus1_recv_tell() - write to user space what is received
+ * @recv: prepared receive; aborted if this fails
+ * @umsg: where to
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -EFAULT.
+ */
+int bus1_recv_tell(struct bus1_recv *recv, struct bus1_msg __user *umsg)
+{
+	struct bus1_msg msg;
+
+	bus1_recv_fill(recv, &msg);
+	if (!user_write_access_begin(umsg, sizeof(*umsg)))
+		goto error;
+	unsafe_put_user(msg.type, &umsg->type, error_end);
+	unsafe_put_user(msg.flags, &umsg->flags, error_end);
+	unsafe_put_user(msg.destination, &umsg->destination, error_end);
+	unsafe_put_user(msg.offset, &umsg->offset, error_end);
+	unsafe_put_user(msg.n_bytes, &umsg->n_bytes, error_end);
+	unsafe_put_user(msg.n_handles, &umsg->n_handles, error_end);
+	unsafe_put_user(msg.n_fds, &umsg->n_fds, error_end);
+	user_write_access_end();
+	return 0;
+
+error_end:
+	user_write_access_end();
+error:
+	bus1_recv_abort(recv);
+	return -EFAULT;
 }
 
 /* Handles and files belong to the peer now. */
@@ -277,7 +349,7 @@ static void bus1_recv_commit_cargo(struct bus1_recv *recv)
 	/* What handles take over is uncharged when they are released */
 	cost.n[BUS1_RESOURCE_HANDLES] = message->cost.n[BUS1_RESOURCE_HANDLES];
 	cost.n[BUS1_RESOURCE_FDS] = message->cost.n[BUS1_RESOURCE_FDS];
-	for (i = 0; i < recv->n_handles; ++i) {
+	for (i = 0; i < message->layout.n_handles; ++i) {
 		if (recv->handles[i] &&
 		    bus1_handle_import_commit(recv->handles[i], message->share))
 			--cost.n[BUS1_RESOURCE_HANDLES];
@@ -301,13 +373,11 @@ static void bus1_recv_commit_message(struct bus1_recv *recv)
 	if (cargo)
 		bus1_recv_commit_cargo(recv);
 	message->node = NULL;
-	if (recv->entry) {
-		spin_lock(&recv->peer->queue.lock);
-		bus1_queue_done_locked(&recv->peer->queue, recv->entry);
-		spin_unlock(&recv->peer->queue.lock);
-	}
+	/* Nobody else knows of the entry, since it was claimed */
+	if (recv->entry)
+		bus1_queue_done(recv->entry);
 	/* It can be released, and so freed, from here on */
-	bus1_pool_publish(recv->peer->pool, &message->slice);
+	bus1_pool_publish(&message->slice);
 
 	bus1_cargo_unref(cargo);
 	bus1_node_unref(node);
@@ -327,7 +397,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 	struct bus1_handle *handle;
 	int r;
 
-	if (recv->n_fds) {
+	if (recv->message && bus1_recv_count_fds(recv)) {
 		r = bus1_recv_install_fds(recv);
 		if (r < 0) {
 			bus1_recv_abort(recv);
@@ -343,7 +413,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 	} else {
 		handle = bus1_recv_handle(recv->entry);
 		spin_lock(&peer->queue.lock);
-		bus1_queue_done_locked(&peer->queue, recv->entry);
+		bus1_queue_done(recv->entry);
 		spin_unlock(&peer->queue.lock);
 		bus1_handle_unref(handle);
 	}
@@ -360,6 +430,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 void bus1_recv_abort(struct bus1_recv *recv)
 {
 	if (recv->handles)
-		bus1_recv_abort_handles(recv, recv->n_handles);
+		bus1_recv_abort_handles(recv,
+					recv->message->layout.n_handles);
 	bus1_recv_put_back(recv);
 }

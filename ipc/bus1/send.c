@@ -25,6 +25,9 @@
 #include "util/pool.h"
 #include "util/queue.h"
 
+/* How many destinations or handles are dealt with before the CPU may go to others. */
+#define BUS1_SEND_BATCH	16
+
 /* There is nothing in a binder file that is exported but where it comes from. */
 static bool bus1_send_is_binder(struct file *file)
 {
@@ -57,6 +60,13 @@ static bool bus1_send_is_refused(struct file *file)
 		return true;
 	return dentry->d_sb->s_magic == ANON_INODE_FS_MAGIC &&
 	       !strcmp(dentry->d_name.name, "[io_uring]");
+}
+
+/* Give the CPU to others once in a while, in a loop over destinations or handles. */
+static inline void bus1_send_resched(size_t i)
+{
+	if (i % BUS1_SEND_BATCH == BUS1_SEND_BATCH - 1)
+		cond_resched();
 }
 
 /*
@@ -97,8 +107,7 @@ static int bus1_send_pin_dests(struct bus1_send *send, const u64 *ids, size_t n)
 		r = bus1_send_pin(send, ids[send->n_dests], 0, &dest->handle);
 		if (r < 0)
 			return r;
-		++send->n_dests;
-		cond_resched();
+		bus1_send_resched(send->n_dests++);
 	}
 	return bus1_array_check_unique(ids, n);
 }
@@ -125,8 +134,7 @@ static int bus1_send_pin_handles(struct bus1_send *send, const u64 *ids,
 		if (*handles && !bus1_handle_is_own(*handles))
 			send->cargo->nodes[send->n_handles] =
 				bus1_node_ref((*handles)->node);
-		++send->n_handles;
-		cond_resched();
+		bus1_send_resched(send->n_handles++);
 	}
 	return 0;
 }
@@ -160,7 +168,7 @@ static bool bus1_send_check_dests(struct bus1_send *send)
 			dest->error = -EHOSTUNREACH;
 			unreachable = true;
 		}
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	return unreachable;
 }
@@ -187,12 +195,13 @@ static int bus1_send_make_messages(struct bus1_send *send)
 			message->node = bus1_node_ref(node);
 			message->entry.siblings = &node->queued;
 			dest->message = message;
+			++send->n_messages;
 		} else {
 			dest->error = PTR_ERR(message);
 			if (dest->error != -EDQUOT && dest->error != -EXFULL)
 				return dest->error;
 		}
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	return 0;
 }
@@ -234,6 +243,7 @@ int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 	send->is_seed = params->is_seed;
 	send->n_dests = 0;
 	send->n_handles = 0;
+	send->n_messages = 0;
 	send->quota_error = 0;
 	send->dests = send->inline_dests;
 	send->handles = send->inline_handles;
@@ -305,6 +315,7 @@ static int bus1_send_copy_one(struct bus1_message *message,
 {
 	const struct bus1_layout *layout = &message->layout;
 	struct bus1_pool *pool = message->peer->pool;
+	u64 used;
 	int r;
 
 	/*
@@ -317,9 +328,10 @@ static int bus1_send_copy_one(struct bus1_message *message,
 			return r;
 	}
 	/* No byte of an older message shows through */
-	if (layout->n_bytes < message->slice.size)
+	used = bus1_message_used(message);
+	if (layout->n_bytes < used)
 		bus1_pool_zero(pool, &message->slice, layout->n_bytes,
-			       message->slice.size - layout->n_bytes);
+			       used - layout->n_bytes);
 	return 0;
 }
 
@@ -425,7 +437,7 @@ static void bus1_send_multicast(struct bus1_send *send)
 	for (i = 0; i < send->n_dests; ++i) {
 		if (send->dests[i].message)
 			bus1_send_stage(&send->dests[i], &tx);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	bus1_clock_pass(bus1_tx_seal(&tx));
 
@@ -439,7 +451,7 @@ static void bus1_send_multicast(struct bus1_send *send)
 		peer = dest->handle->node->owner;
 		bus1_queue_settle(&peer->queue, &tx);
 		bus1_peer_wake(peer);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 }
 
@@ -454,10 +466,10 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 
 	for (i = 0; i < send->n_dests; ++i) {
 		bus1_handle_commit_new(send->dests[i].handle);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	for (i = 0; i < send->n_handles; ++i) {
-		cond_resched();
+		bus1_send_resched(i);
 		handle = send->handles[i];
 		if (!bus1_handle_is_own(handle))
 			continue;
@@ -497,42 +509,67 @@ static struct bus1_message *bus1_send_make_one(struct bus1_peer *peer,
 }
 
 /**
- * bus1_send_bytes() - send nothing but bytes to one node
+ * bus1_send_bytes_prepare() - make a message of nothing but bytes to one node
+ * @bytes: object to initialize; nothing is to be done with it if this fails
  * @peer: sender
  * @dest: ID of the destination
  * @iter: the payload; is used up
  *
- * All that most sends are: the same as preparing, copying and committing a
- * &struct bus1_send, without having one.
+ * All that most sends are: the same as preparing a &struct bus1_send, and copying,
+ * without having one. To be followed by bus1_send_bytes_commit() or
+ * bus1_send_bytes_abort().
  *
  * Context: Process context, may sleep, and wait for user space.
  * Return: 0; -EMSGSIZE, -ENXIO, -EHOSTUNREACH, -EDQUOT, -EXFULL, -ENOMEM, -EFAULT
  *	or -EINTR, as the functions above.
  */
-int bus1_send_bytes(struct bus1_peer *peer, u64 dest, struct iov_iter *iter)
+int bus1_send_bytes_prepare(struct bus1_send_bytes *bytes,
+			    struct bus1_peer *peer, u64 dest,
+			    struct iov_iter *iter)
 {
-	struct bus1_message *message;
-	struct bus1_handle *handle;
 	struct bus1_layout layout;
 	int r;
 
 	r = bus1_layout_init(&layout, iov_iter_count(iter), 0, 0);
 	if (r < 0)
 		return r;
-	r = bus1_handle_pin(peer, dest, BUS1_PIN_CREATE, &handle);
+	r = bus1_handle_pin(peer, dest, BUS1_PIN_CREATE, &bytes->handle);
 	if (r < 0)
 		return r;
 
-	message = bus1_send_make_one(peer, handle, &layout, iter);
-	if (IS_ERR(message)) {
-		r = PTR_ERR(message);
-	} else {
-		bus1_handle_commit_new(handle);
-		trace_bus1_send(peer, &layout, 1, 0, 0);
-		bus1_send_unicast(peer, message);
-	}
-	bus1_handle_unpin(handle);
-	return r;
+	bytes->message = bus1_send_make_one(peer, bytes->handle, &layout, iter);
+	if (!IS_ERR(bytes->message))
+		return 0;
+	bus1_handle_unpin(bytes->handle);
+	return PTR_ERR(bytes->message);
+}
+
+/**
+ * bus1_send_bytes_commit() - let it happen
+ * @bytes: prepared send
+ *
+ * Context: Process context, may sleep.
+ */
+void bus1_send_bytes_commit(struct bus1_send_bytes *bytes)
+{
+	struct bus1_peer *sender = bytes->handle->holder;
+
+	bus1_handle_commit_new(bytes->handle);
+	trace_bus1_send(sender, &bytes->message->layout, 1, 0, 0);
+	bus1_send_unicast(sender, bytes->message);
+	bus1_handle_unpin(bytes->handle);
+}
+
+/**
+ * bus1_send_bytes_abort() - undo bus1_send_bytes_prepare()
+ * @bytes: prepared send
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_send_bytes_abort(struct bus1_send_bytes *bytes)
+{
+	bus1_message_free(bytes->message, true);
+	bus1_handle_unpin(bytes->handle);
 }
 
 /* As many as @n of its destinations get it. */
@@ -558,8 +595,7 @@ static void bus1_send_trace(const struct bus1_send *send, size_t n)
  */
 int bus1_send_commit(struct bus1_send *send)
 {
-	struct bus1_send_dest *last = NULL;
-	size_t i, n = 0;
+	size_t i;
 	int r;
 
 	if (send->seed) {
@@ -574,20 +610,16 @@ int bus1_send_commit(struct bus1_send *send)
 		return 0;
 	}
 
-	for (i = 0; i < send->n_dests; ++i) {
-		if (send->dests[i].message) {
-			last = &send->dests[i];
-			++n;
-		}
-	}
-	bus1_send_commit_handles(send, n);
+	bus1_send_commit_handles(send, send->n_messages);
 	if (trace_bus1_send_enabled())
-		bus1_send_trace(send, n);
-	if (n == 1) {
-		bus1_send_unicast(send->peer, last->message);
-		last->message = NULL;
-	} else if (n > 1) {
+		bus1_send_trace(send, send->n_messages);
+	if (send->n_messages > 1) {
 		bus1_send_multicast(send);
+	} else if (send->n_messages) {
+		for (i = 0; !send->dests[i].message; ++i)
+			bus1_send_resched(i);
+		bus1_send_unicast(send->peer, send->dests[i].message);
+		send->dests[i].message = NULL;
 	}
 	return 0;
 }
@@ -608,11 +640,11 @@ void bus1_send_deinit(struct bus1_send *send)
 	for (i = 0; i < send->n_dests; ++i) {
 		bus1_message_free(send->dests[i].message, true);
 		bus1_handle_unpin(send->dests[i].handle);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	for (i = 0; i < send->n_handles; ++i) {
 		bus1_handle_unpin(send->handles[i]);
-		cond_resched();
+		bus1_send_resched(i);
 	}
 	bus1_cargo_unref(send->cargo);
 

@@ -42,6 +42,7 @@ struct bus1_send_dest {
  * @is_seed: the message becomes the seed of the sender
  * @n_dests: number of destinations that are pinned
  * @n_handles: number of handles that are pinned
+ * @n_messages: number of destinations that have a message
  * @quota_error: -EDQUOT if the sender cannot have a node that it names; what names
  *	such is NULL
  * @dests: destinations
@@ -58,6 +59,7 @@ struct bus1_send {
 	bool is_seed;
 	size_t n_dests;
 	size_t n_handles;
+	size_t n_messages;
 	int quota_error;
 	struct bus1_send_dest *dests;
 	struct bus1_handle **handles;
@@ -66,6 +68,16 @@ struct bus1_send {
 	struct bus1_message *seed;
 	struct bus1_send_dest inline_dests[BUS1_SEND_INLINE];
 	struct bus1_handle *inline_handles[BUS1_SEND_INLINE];
+};
+
+/**
+ * struct bus1_send_bytes - a send of nothing but bytes to one node
+ * @handle: handle to send to; pinned
+ * @message: message for it
+ */
+struct bus1_send_bytes {
+	struct bus1_handle *handle;
+	struct bus1_message *message;
 };
 
 /**
@@ -92,7 +104,11 @@ struct bus1_send_params {
 	bool is_seed;
 };
 
-int bus1_send_bytes(struct bus1_peer *peer, u64 dest, struct iov_iter *iter);
+int bus1_send_bytes_prepare(struct bus1_send_bytes *bytes,
+			    struct bus1_peer *peer, u64 dest,
+			    struct iov_iter *iter);
+void bus1_send_bytes_commit(struct bus1_send_bytes *bytes);
+void bus1_send_bytes_abort(struct bus1_send_bytes *bytes);
 
 int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 		      const struct bus1_send_params *params);

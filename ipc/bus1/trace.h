@@ -424,16 +424,19 @@ TRACE_EVENT(bus1_recv,
 	),
 
 	TP_fast_assign(
+		struct bus1_msg msg;
+
+		bus1_recv_describe(recv, &msg);
 		__entry->peer = recv->peer->id;
-		__entry->destination = recv->destination;
+		__entry->destination = msg.destination;
 		__entry->tx = recv->entry ? recv->entry->stamp.id : 0;
 		__entry->ts = recv->entry ? recv->entry->stamp.ts : 0;
 		__entry->age = recv->entry ? bus1_clock_now() - __entry->ts : 0;
-		__entry->n_bytes = recv->n_bytes;
-		__entry->n_handles = recv->n_handles;
-		__entry->n_fds = recv->n_fds;
-		__entry->type = recv->type;
-		__entry->flags = recv->more ? BUS1_MSG_FLAG_CONTINUE : 0;
+		__entry->n_bytes = msg.n_bytes;
+		__entry->n_handles = msg.n_handles;
+		__entry->n_fds = msg.n_fds;
+		__entry->type = msg.type;
+		__entry->flags = msg.flags;
 	),
 
 	TP_printk("peer=%llu type=%s destination=%#llx tx=%llu ts=%llu age=%llu n_bytes=%llu n_handles=%llu n_fds=%llu flags=%#x",

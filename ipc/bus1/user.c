@@ -20,7 +20,7 @@ static DEFINE_HASHTABLE(bus1_users, 8);
 static DEFINE_SPINLOCK(bus1_users_lock);
 static struct kmem_cache *bus1_user_cache;
 
-static unsigned int bus1_user_limits[BUS1_RESOURCE_N] = {
+unsigned int bus1_user_limits[BUS1_RESOURCE_N] = {
 	[BUS1_RESOURCE_SLICES]	= 16384,
 	[BUS1_RESOURCE_HANDLES]	= 65536,
 	[BUS1_RESOURCE_BYTES]	= 16 * 1024 * 1024,
@@ -69,18 +69,6 @@ module_param_cb(user_inflight_fds_max, &bus1_user_limit_ops,
 __MODULE_PARM_TYPE(user_inflight_fds_max, "uint");
 MODULE_PARM_DESC(user_inflight_fds_max,
 		 "Most files in messages queued to the peers of one user");
-
-/**
- * bus1_user_limit() - the limit that all users have
- * @res: the resource
- *
- * Context: any.
- * Return: the limit, at most INT_MAX. It can change at any time.
- */
-u32 bus1_user_limit(enum bus1_resource res)
-{
-	return READ_ONCE(bus1_user_limits[res]);
-}
 
 /**
  * bus1_user_module_init() - set up what users need

@@ -70,12 +70,26 @@ struct bus1_user {
 	struct hlist_node node;
 };
 
+/* The limits that all users have: module parameters. */
+extern unsigned int bus1_user_limits[BUS1_RESOURCE_N];
+
 int bus1_user_module_init(void);
 void bus1_user_module_exit(void);
 
 struct bus1_user *bus1_user_ref_by_uid(kuid_t uid);
 struct bus1_user *bus1_user_ref(struct bus1_user *user);
 struct bus1_user *bus1_user_unref(struct bus1_user *user);
-u32 bus1_user_limit(enum bus1_resource res);
+
+/**
+ * bus1_user_limit() - the limit that all users have
+ * @res: the resource
+ *
+ * Context: any.
+ * Return: the limit, at most INT_MAX. It can change at any time.
+ */
+static inline u32 bus1_user_limit(enum bus1_resource res)
+{
+	return READ_ONCE(bus1_user_limits[res]);
+}
 
 #endif /* __BUS1_USER_H */

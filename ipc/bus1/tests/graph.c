@@ -361,24 +361,26 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 	struct bus1_graph_event event = {};
 	struct bus1_peer *p = graph->peers[peer];
 	struct kunit *test = graph->test;
+	struct bus1_recv recv = { .peer = p };
 	struct bus1_handle *handle;
-	struct bus1_recv recv;
+	struct bus1_msg msg;
 	unsigned int i;
 	int r, node;
 
-	r = bus1_recv_prepare(&recv, p, U64_MAX, false, false, false);
+	r = bus1_recv_prepare(&recv, U64_MAX, false, false);
 	if (r == -EAGAIN)
 		return event;
 	KUNIT_EXPECT_EQ(test, r, 0);
 	if (r)
 		return event;
 
-	event.type = recv.type;
-	node = bus1_graph_find_id(graph, peer, recv.destination);
+	bus1_recv_describe(&recv, &msg);
+	event.type = msg.type;
+	node = bus1_graph_find_id(graph, peer, msg.destination);
 	KUNIT_EXPECT_GE_MSG(test, node, 0, "of %llx, which is none",
-			    recv.destination);
+			    msg.destination);
 	event.node = node;
-	event.n_carried = min_t(u64, recv.n_handles, BUS1_GRAPH_CARGO);
+	event.n_carried = min_t(u64, msg.n_handles, BUS1_GRAPH_CARGO);
 	for (i = 0; i < event.n_carried; ++i) {
 		handle = recv.handles[i];
 		event.carried[i] = -1;
@@ -396,8 +398,8 @@ struct bus1_graph_event bus1_graph_receive(struct bus1_graph *graph,
 		return event;
 	}
 	KUNIT_EXPECT_EQ(test, bus1_recv_commit(&recv), 0);
-	if (recv.offset != BUS1_OFFSET_INVALID)
-		KUNIT_EXPECT_EQ(test, bus1_message_release(p, recv.offset), 0);
+	if (msg.offset != BUS1_OFFSET_INVALID)
+		KUNIT_EXPECT_EQ(test, bus1_message_release(p, msg.offset), 0);
 	return event;
 }
 

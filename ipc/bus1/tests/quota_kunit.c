@@ -42,8 +42,12 @@ static void check_user_unused(struct kunit *test, struct bus1_user *user)
 
 static void check_quota_unused(struct kunit *test, struct bus1_quota *quota)
 {
+	const struct bus1_cost same = { { U32_MAX, U32_MAX, U32_MAX, U32_MAX } };
 	unsigned int i;
 
+	/* Nothing stays parked when limits are set */
+	bus1_quota_set_limits(quota, &same);
+	KUNIT_EXPECT_EQ(test, quota->parked.n[BUS1_RESOURCE_SLICES], 0);
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		KUNIT_EXPECT_EQ(test, quota->received[i].total, 0);
 		KUNIT_EXPECT_EQ(test, quota->received[i].n_members, 0);
@@ -65,7 +69,8 @@ static struct bus1_quota *quota_new(struct kunit *test, struct bus1_user *user,
 
 static u64 quota_held(const struct bus1_quota *quota, enum bus1_resource res)
 {
-	return (u64)quota->received[res].total + quota->own[res];
+	return (u64)quota->received[res].total + quota->own[res] -
+	       quota->parked.n[res];
 }
 
 static struct bus1_cost cost_of(enum bus1_resource res, u32 n)
@@ -403,6 +408,83 @@ static void bus1_quota_test_credit(struct kunit *test)
 	bus1_user_unref(user);
 }
 
+/* Charge and give back one slice, which is then parked. */
+static void park(struct kunit *test, struct bus1_quota *quota,
+		 struct bus1_user *user)
+{
+	struct bus1_share *share;
+
+	KUNIT_EXPECT_EQ(test, charge(quota, user, BUS1_RESOURCE_SLICES, 1,
+				     &share), 0);
+	uncharge(quota, share, BUS1_RESOURCE_SLICES, 1);
+	KUNIT_EXPECT_EQ(test, quota->parked.n[BUS1_RESOURCE_SLICES], 1);
+}
+
+/* What is parked is the next charge if that is the same, and else in nobody's way. */
+static void bus1_quota_test_parked(struct kunit *test)
+{
+	const enum bus1_resource res = BUS1_RESOURCE_SLICES;
+	const u32 limit = bus1_user_limit(res);
+	struct bus1_user *user = user_get(test, 0), *other = user_get(test, 1);
+	struct bus1_share *share, *second;
+	struct bus1_quota *a = quota_new(test, user, 1);
+	struct bus1_quota *b = quota_new(test, user, 2);
+	struct bus1_cost more = { { 1, 0, 4, 0 } };
+	struct bus1_cost limits;
+
+	/* Taken as it is */
+	park(test, a, user);
+	KUNIT_EXPECT_EQ(test, charge(a, user, res, 1, &share), 0);
+	KUNIT_EXPECT_EQ(test, a->parked.n[res], 0);
+	KUNIT_EXPECT_EQ(test, a->received[res].total, 1);
+	/* There is one at a time */
+	KUNIT_EXPECT_EQ(test, charge(a, user, res, 1, &second), 0);
+	uncharge(a, share, res, 1);
+	uncharge(a, second, res, 1);
+	KUNIT_EXPECT_EQ(test, a->received[res].total, 1);
+	KUNIT_EXPECT_EQ(test, quota_held(a, res), 0);
+
+	/* Not by another user, nor by a charge of something else */
+	KUNIT_EXPECT_EQ(test, charge(a, other, res, 1, &share), 0);
+	KUNIT_EXPECT_EQ(test, a->received[res].total, 1);
+	uncharge(a, share, res, 1);
+	park(test, a, user);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(a, user, &more, &share), 0);
+	KUNIT_EXPECT_EQ(test, a->received[res].total, 1);
+	bus1_quota_uncharge(a, share, &more);
+
+	/* Not in the way of own commands, of siblings, or of a limit */
+	park(test, a, user);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(a, res, limit), 0);
+	bus1_quota_uncharge_own(a, res, limit);
+	park(test, a, user);
+	park(test, b, user);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(b, res, limit), 0);
+	KUNIT_EXPECT_EQ(test, charge(a, user, res, 1, &share), -EDQUOT);
+	bus1_quota_uncharge_own(b, res, limit);
+	park(test, a, user);
+	quota_limit(a, res, 0);
+	KUNIT_EXPECT_EQ(test, charge(a, user, res, 1, &share), -EDQUOT);
+	quota_limit(a, res, 2);
+	KUNIT_EXPECT_EQ(test, charge(a, user, res, 2, &share), 0);
+	quota_limit(a, res, 1);
+	uncharge(a, share, res, 1);
+	KUNIT_EXPECT_EQ(test, charge(a, user, res, 1, &second), -EDQUOT);
+	uncharge(a, share, res, 1);
+
+	/* Nor seen by those who ask for the limits and set them again */
+	park(test, a, user);
+	bus1_quota_get_limits(a, &limits);
+	bus1_quota_set_limits(a, &limits);
+	check_quota_unused(test, a);
+	check_quota_unused(test, b);
+	bus1_quota_deinit(a);
+	bus1_quota_deinit(b);
+	check_user_unused(test, user);
+	bus1_user_unref(other);
+	bus1_user_unref(user);
+}
+
 /*
  * Threads that charge and uncharge at random. Each thread counts for others what
  * it has, after it was charged and until before it is uncharged: so the sums are
@@ -582,6 +664,7 @@ static struct kunit_case bus1_quota_cases[] = {
 	KUNIT_CASE(bus1_quota_test_sender_shares),
 	KUNIT_CASE(bus1_quota_test_sibling_shares),
 	KUNIT_CASE(bus1_quota_test_credit),
+	KUNIT_CASE(bus1_quota_test_parked),
 	KUNIT_CASE_SLOW(bus1_quota_test_threads),
 	{}
 };

@@ -33,6 +33,8 @@
  * @n_pages: number of entries in @pages (atomic)
  * @lock: protects slices
  * @slices: all slices by offset, @trim and @end included (pool->lock)
+ * @n_filled: so many pages at least, from the lowest on, are there without a gap
+ *	(pool->lock)
  * @peak: end of the highest slice allocated since the idle work ran, in bytes
  *	(pool->lock)
  * @end: carries the gap above the highest slice (pool->lock)
@@ -53,6 +55,7 @@ struct bus1_pool {
 	atomic_t n_pages;
 	spinlock_t lock; /* see above */
 	struct rb_root slices;
+	unsigned long n_filled;
 	u64 peak;
 	struct bus1_pool_slice end;
 	struct rw_semaphore map_sem;
@@ -63,6 +66,12 @@ struct bus1_pool {
 	struct list_head link;
 	struct address_space mapping;
 };
+
+/* The number of the page behind the last one that a slice is in. */
+static inline unsigned long bus1_pool_slice_end(const struct bus1_pool_slice *slice)
+{
+	return (slice->offset + slice->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
 
 struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp);
 
@@ -102,6 +111,8 @@ void bus1_pool_unreserve(struct bus1_pool *pool, struct bus1_pool_slice *slice);
 
 void bus1_pool_pages_init(struct bus1_pool *pool);
 void bus1_pool_pages_deinit(struct bus1_pool *pool);
+struct page *bus1_pool_pages_first(struct bus1_pool *pool,
+				   const struct bus1_pool_slice *slice);
 int bus1_pool_pages_populate(struct bus1_pool *pool,
 			     struct bus1_pool_slice *slice);
 void bus1_pool_pages_unused(struct bus1_pool *pool);

@@ -26,8 +26,6 @@
 #include "../compat.h"
 #include "pool-internal.h"
 
-/* Pages that a pool keeps once it has them, at its lower end. */
-#define BUS1_POOL_KEEP		4UL
 /* Pages that are asked for (a power of two) and counted in one go. */
 #define BUS1_POOL_ORDER		((unsigned int)get_order(BUS1_POOL_RUN_MAX))
 #define BUS1_POOL_CHUNK		64UL
@@ -82,8 +80,8 @@ static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index,
 
 	/*
 	 * [page:A] pairs with [page:B] in bus1_pool_count_present(),
-	 * bus1_pool_pages_run() and bus1_pool_fault(): who finds the page finds it
-	 * zeroed. The index publishes with release.
+	 * bus1_pool_pages_first(), bus1_pool_pages_run() and bus1_pool_fault():
+	 * who finds the page finds it zeroed. The index publishes with release.
 	 */
 	old = xa_cmpxchg(&pool->pages, index, NULL, page,
 			 GFP_KERNEL | BUS1_POOL_GFP);
@@ -176,6 +174,25 @@ static unsigned long bus1_pool_count_present(struct bus1_pool *pool,
 }
 
 /**
+ * bus1_pool_pages_first() - find the first page of a slice that has all
+ * @pool: the pool
+ * @slice: the slice, allocated
+ *
+ * Context: Any.
+ * Return: The page.
+ */
+struct page *bus1_pool_pages_first(struct bus1_pool *pool,
+				   const struct bus1_pool_slice *slice)
+{
+	struct page *page;
+
+	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
+	page = xa_load(&pool->pages, slice->offset >> PAGE_SHIFT);
+	WARN_ON_ONCE(!page);
+	return page;
+}
+
+/**
  * bus1_pool_pages_populate() - have all pages of a slice
  * @pool: the pool
  * @slice: the slice, allocated; is told its first page
@@ -190,7 +207,7 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 			     struct bus1_pool_slice *slice)
 {
 	unsigned long index = slice->offset >> PAGE_SHIFT;
-	unsigned long end = ((slice->offset + slice->size - 1) >> PAGE_SHIFT) + 1;
+	unsigned long end = bus1_pool_slice_end(slice);
 	struct page *page, **pagep = &slice->page;
 	unsigned long n, wanted, max = BUS1_POOL_CHUNK;
 	struct mem_cgroup *old;
@@ -226,17 +243,24 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 }
 
 /*
- * Is @page the @n-th behind @first, whose number is @pfn? Only within what can be one
- * allocation: beyond, neither the structures of pages need to be neighbours, nor what
- * sanitizers know of their content. Addresses may have tags, which are compared, too.
+ * How many pages from @page on can be one allocation. Beyond, neither the structures of
+ * pages need to be neighbours, nor what sanitizers know of their content.
  */
-static bool bus1_pool_page_follows(struct page *first, unsigned long pfn,
-				   struct page *page, unsigned long n)
+static unsigned long bus1_pool_block_left(struct page *page)
 {
-	unsigned long next = page_to_pfn(page);
+	unsigned long n = 1UL << BUS1_POOL_ORDER;
 
-	return next == pfn + n &&
-	       next >> BUS1_POOL_ORDER == pfn >> BUS1_POOL_ORDER &&
+	return n - (page_to_pfn(page) & (n - 1));
+}
+
+/* Is @page the @n-th behind @first, of as many as can be one allocation? */
+static bool bus1_pool_page_follows(struct page *first, struct page *page,
+				   unsigned long n)
+{
+	if (page != first + n)
+		return false;
+	/* Addresses may have tags, which are compared, too */
+	return !IS_ENABLED(CONFIG_KASAN) ||
 	       page_address(page) == page_address(first) + n * PAGE_SIZE;
 }
 
@@ -255,7 +279,7 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp)
 	XA_STATE(xas, &pool->pages, pos >> PAGE_SHIFT);
 	size_t max = min_t(size_t, *lenp, BUS1_POOL_RUN_MAX);
 	struct page *page, *first = NULL;
-	unsigned long pfn = 0, n = 0;
+	unsigned long n = 0, end = 1;
 
 	rcu_read_lock();
 	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
@@ -264,13 +288,14 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp)
 			continue;
 		if (!first) {
 			first = page;
-			pfn = page_to_pfn(page);
-		} else if (bus1_pool_page_follows(first, pfn, page, ++n)) {
+			if (!IS_ENABLED(CONFIG_HIGHMEM))
+				end = bus1_pool_block_left(page);
+		} else if (bus1_pool_page_follows(first, page, n)) {
 			len += PAGE_SIZE;
 		} else {
 			break;
 		}
-		if (len >= max || IS_ENABLED(CONFIG_HIGHMEM))
+		if (len >= max || ++n == end)
 			break;
 	}
 	rcu_read_unlock();
@@ -312,6 +337,7 @@ static unsigned long bus1_pool_trim_reserve(struct bus1_pool *pool,
 		end = start + ((u64)n << PAGE_SHIFT);
 		bus1_pool_insert_locked(pool, slice, &pool->trim, start,
 					end - start);
+		pool->n_filled = min(pool->n_filled, index);
 	} else {
 		end = slice->offset + slice->size;
 	}

@@ -156,9 +156,13 @@ static void bus1_pool_remove_locked(struct bus1_pool *pool,
 	RB_CLEAR_NODE(&slice->rb);
 }
 
-/* Returns 0, -EXFULL, or -EAGAIN if a trimmer may be what is in the way. */
+/*
+ * Returns 0, -EXFULL, or -EAGAIN if a trimmer may be what is in the way. Sets *@filled
+ * if all pages are there: none of a slice leaves.
+ */
 static int bus1_pool_reserve(struct bus1_pool *pool,
-			     struct bus1_pool_slice *slice, u64 size)
+			     struct bus1_pool_slice *slice, u64 size,
+			     bool *filled)
 {
 	struct bus1_pool_slice *next;
 	int r = 0;
@@ -169,11 +173,22 @@ static int bus1_pool_reserve(struct bus1_pool *pool,
 		bus1_pool_insert_locked(pool, next, slice,
 					next->offset - next->gap, size);
 		pool->peak = max(pool->peak, slice->offset + size);
+		*filled = bus1_pool_slice_end(slice) <= pool->n_filled;
 	} else {
 		r = RB_EMPTY_NODE(&pool->trim.rb) ? -EXFULL : -EAGAIN;
 	}
 	spin_unlock(&pool->lock);
 	return r;
+}
+
+/* All pages of @slice are there. */
+static void bus1_pool_fill(struct bus1_pool *pool,
+			   const struct bus1_pool_slice *slice)
+{
+	spin_lock(&pool->lock);
+	if (slice->offset >> PAGE_SHIFT <= pool->n_filled)
+		pool->n_filled = max(pool->n_filled, bus1_pool_slice_end(slice));
+	spin_unlock(&pool->lock);
 }
 
 /**
@@ -268,19 +283,6 @@ struct bus1_pool *bus1_pool_unref(struct bus1_pool *pool)
 	return NULL;
 }
 
-/**
- * bus1_pool_memcg() - whom memory for this pool is charged to
- * @pool: the pool
- *
- * Context: Any.
- * Return: The memory cgroup, for as long as the pool is referenced, or NULL if
- *         there are none.
- */
-struct mem_cgroup *bus1_pool_memcg(struct bus1_pool *pool)
-{
-	return pool->memcg;
-}
-
 /*
  * Use
  */
@@ -302,6 +304,7 @@ struct mem_cgroup *bus1_pool_memcg(struct bus1_pool *pool)
 int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		    u64 size)
 {
+	bool filled = false;
 	int r;
 
 	if (WARN_ON_ONCE(!size))
@@ -310,22 +313,27 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		return -EXFULL;
 
 	size = ALIGN(size, BUS1_POOL_SLICE_ALIGN);
-	r = bus1_pool_reserve(pool, slice, size);
+	r = bus1_pool_reserve(pool, slice, size, &filled);
 	if (unlikely(r == -EAGAIN)) {
 		/* With the lock of trimmers nothing of theirs is in the way. */
 		mutex_lock(&pool->trim_lock);
-		r = bus1_pool_reserve(pool, slice, size);
+		r = bus1_pool_reserve(pool, slice, size, &filled);
 		mutex_unlock(&pool->trim_lock);
 	}
 	if (r < 0)
 		return r;
 
 	/* [trim:B] pairs with [trim:A] in bus1_pool_trim_chunk() */
+	if (filled) {
+		slice->page = bus1_pool_pages_first(pool, slice);
+		return 0;
+	}
 	r = bus1_pool_pages_populate(pool, slice);
 	if (r < 0) {
 		bus1_pool_free(pool, slice, false);
 		return r == -ENOMEM ? -EXFULL : r;
 	}
+	bus1_pool_fill(pool, slice);
 	return 0;
 }
 
@@ -348,21 +356,30 @@ void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 	bus1_pool_pages_unused(pool);
 }
 
+static bool bus1_pool_published_locked(const struct bus1_pool *pool,
+				       const struct bus1_pool_slice *slice)
+{
+	lockdep_assert_held(&pool->lock);
+	/* [publish:B] pairs with [publish:A] in bus1_pool_publish() */
+	return smp_load_acquire(&slice->published);
+}
+
 /**
  * bus1_pool_publish() - let user space release a slice
- * @pool: the pool
  * @slice: the slice, allocated
  *
  * From now on, @slice is whoever's it is that gets it from
  * bus1_pool_unpublish() or bus1_pool_unpublish_next().
  *
- * Context: Any but interrupts. Takes pool->lock.
+ * Context: Any.
  */
-void bus1_pool_publish(struct bus1_pool *pool, struct bus1_pool_slice *slice)
+void bus1_pool_publish(struct bus1_pool_slice *slice)
 {
-	spin_lock(&pool->lock);
-	slice->published = true;
-	spin_unlock(&pool->lock);
+	/*
+	 * [publish:A] pairs with [publish:B] in bus1_pool_published_locked():
+	 * whoever finds it published finds all that was done to it before.
+	 */
+	smp_store_release(&slice->published, true);
 }
 
 /**
@@ -380,7 +397,8 @@ struct bus1_pool_slice *bus1_pool_unpublish(struct bus1_pool *pool, u64 offset)
 
 	spin_lock(&pool->lock);
 	slice = bus1_pool_lookup_locked(pool, offset);
-	if (slice && slice->offset == offset && slice->published)
+	if (slice && slice->offset == offset &&
+	    bus1_pool_published_locked(pool, slice))
 		slice->published = false;
 	else
 		slice = NULL;
@@ -410,7 +428,7 @@ struct bus1_pool_slice *bus1_pool_unpublish_next(struct bus1_pool *pool,
 			slice = bus1_pool_slice_of(rb_next(&slice->rb));
 		for (i = 0; slice && i < BUS1_POOL_WALK_CHUNK; ++i) {
 			*pos = slice->offset + slice->size;
-			if (slice->published) {
+			if (bus1_pool_published_locked(pool, slice)) {
 				slice->published = false;
 				spin_unlock(&pool->lock);
 				return slice;

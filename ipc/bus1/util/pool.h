@@ -21,12 +21,12 @@
  */
 
 #include <linux/bits.h>
+#include <linux/mm.h>
 #include <linux/rbtree.h>
 #include <linux/types.h>
 
 struct file;
 struct iov_iter;
-struct mem_cgroup;
 struct page;
 struct vm_area_struct;
 
@@ -34,6 +34,8 @@ struct vm_area_struct;
 #define BUS1_POOL_SIZE_MAX	BIT_ULL(32)
 /* Slices start at multiples of this, in bytes. */
 #define BUS1_POOL_SLICE_ALIGN	8
+/* Pages that a pool keeps once it has them, at its lower end. */
+#define BUS1_POOL_KEEP		4UL
 
 /**
  * struct bus1_pool_slice - a piece of a pool
@@ -44,7 +46,8 @@ struct vm_area_struct;
  *	while allocated)
  * @gap: free bytes between the slice below and this one (pool->lock)
  * @subtree_gap: largest gap in the subtree (pool->lock)
- * @published: user space may release it (pool->lock)
+ * @published: user space may release it (pool->lock to look at it, and to clear it;
+ *	set by the owner of the slice, with release)
  */
 struct bus1_pool_slice {
 	struct rb_node rb;
@@ -58,6 +61,18 @@ struct bus1_pool_slice {
 
 struct bus1_pool;
 
+/**
+ * bus1_pool_keeps() - ask whether a slice keeps memory from being given back
+ * @slice: the slice, allocated
+ *
+ * Context: Any.
+ * Return: True if the pool would keep its memory anyway.
+ */
+static inline bool bus1_pool_keeps(const struct bus1_pool_slice *slice)
+{
+	return slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE;
+}
+
 int bus1_pool_module_init(void);
 void bus1_pool_module_exit(void);
 
@@ -70,7 +85,7 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		    u64 size);
 void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		    bool scrub);
-void bus1_pool_publish(struct bus1_pool *pool, struct bus1_pool_slice *slice);
+void bus1_pool_publish(struct bus1_pool_slice *slice);
 struct bus1_pool_slice *bus1_pool_unpublish(struct bus1_pool *pool, u64 offset);
 struct bus1_pool_slice *bus1_pool_unpublish_next(struct bus1_pool *pool,
 						 u64 *pos);
@@ -85,6 +100,5 @@ void bus1_pool_copy(struct bus1_pool *pool, struct bus1_pool_slice *dst,
 		    struct bus1_pool_slice *src, u64 n);
 
 int bus1_pool_mmap(struct bus1_pool *pool, struct vm_area_struct *vma);
-struct mem_cgroup *bus1_pool_memcg(struct bus1_pool *pool);
 
 #endif /* __BUS1_UTIL_POOL_H */

@@ -243,7 +243,7 @@ void bus1_queue_entry_init(struct bus1_queue_entry *entry, u8 type)
 {
 	RB_CLEAR_NODE(&entry->rb);
 	INIT_LIST_HEAD(&entry->group);
-	INIT_LIST_HEAD(&entry->sibling);
+	INIT_HLIST_NODE(&entry->sibling);
 	entry->siblings = NULL;
 	entry->tx = NULL;
 	entry->state = BUS1_ENTRY_IDLE;
@@ -356,13 +356,47 @@ static void bus1_queue_add_locked(struct bus1_queue *queue,
 {
 	entry->state = state;
 	if (entry->siblings)
-		list_add_tail(&entry->sibling, entry->siblings);
+		hlist_add_head(&entry->sibling, entry->siblings);
 	++queue->n;
 }
 
 static bool bus1_queue_is_ready(const struct bus1_queue_entry *leader)
 {
 	return !leader->tx;
+}
+
+static __always_inline void bus1_queue_get_stamp_locked(struct bus1_queue *queue,
+							struct bus1_stamp *stamp)
+{
+	lockdep_assert_held(&queue->lock);
+
+	/*
+	 * [gone:A] pairs with [gone:B] in bus1_destroy_seal(): the clock is read
+	 * under the lock, so that whatever is staged here later is sealed no
+	 * lower.
+	 */
+	stamp->ts = max(bus1_clock_now(), queue->floor + 1);
+	stamp->id = bus1_tx_id();
+}
+
+static __always_inline bool
+bus1_queue_add_at_locked(struct bus1_queue *queue,
+			 struct bus1_queue_entry *entry,
+			 const struct bus1_stamp *stamp)
+{
+	lockdep_assert_held(&queue->lock);
+
+	if (queue->closed)
+		return false;
+
+	entry->stamp = *stamp;
+	if (queue->ops->stale(entry, stamp))
+		return false;
+
+	entry->tx = NULL;
+	bus1_queue_add_locked(queue, entry, BUS1_ENTRY_READY);
+	bus1_queue_ready_locked(queue, entry, false);
+	return true;
 }
 
 /**
@@ -374,15 +408,7 @@ static bool bus1_queue_is_ready(const struct bus1_queue_entry *leader)
  */
 void bus1_queue_stamp_locked(struct bus1_queue *queue, struct bus1_stamp *stamp)
 {
-	lockdep_assert_held(&queue->lock);
-
-	/*
-	 * [gone:A] pairs with [gone:B] in bus1_destroy_seal(): the clock is read
-	 * under the lock, so that whatever is staged here later is sealed no
-	 * lower.
-	 */
-	stamp->ts = max(bus1_clock_now(), queue->floor + 1);
-	stamp->id = bus1_tx_id();
+	bus1_queue_get_stamp_locked(queue, stamp);
 }
 
 /**
@@ -401,19 +427,7 @@ bool bus1_queue_commit_at_locked(struct bus1_queue *queue,
 				 struct bus1_queue_entry *entry,
 				 const struct bus1_stamp *stamp)
 {
-	lockdep_assert_held(&queue->lock);
-
-	if (queue->closed)
-		return false;
-
-	entry->stamp = *stamp;
-	if (queue->ops->stale(entry, stamp))
-		return false;
-
-	entry->tx = NULL;
-	bus1_queue_add_locked(queue, entry, BUS1_ENTRY_READY);
-	bus1_queue_ready_locked(queue, entry, false);
-	return true;
+	return bus1_queue_add_at_locked(queue, entry, stamp);
 }
 
 /**
@@ -434,9 +448,9 @@ bool bus1_queue_commit_locked(struct bus1_queue *queue,
 {
 	struct bus1_stamp stamp;
 
-	bus1_queue_stamp_locked(queue, &stamp);
+	bus1_queue_get_stamp_locked(queue, &stamp);
 	*ts = stamp.ts;
-	return bus1_queue_commit_at_locked(queue, entry, &stamp);
+	return bus1_queue_add_at_locked(queue, entry, &stamp);
 }
 
 /*
@@ -448,10 +462,13 @@ static bool bus1_queue_is_doomed(struct bus1_queue *queue,
 				 struct bus1_queue_entry *entry, bool sealed,
 				 const struct bus1_stamp *stamp)
 {
-	struct bus1_stamp below = { .id = U64_MAX };
+	struct bus1_stamp below = { .ts = U64_MAX, .id = U64_MAX };
 
 	if (sealed)
 		return queue->ops->stale(entry, stamp);
+	/* Mostly nothing makes it stale, ever: that needs no clock */
+	if (!queue->ops->stale(entry, &below))
+		return false;
 	below.ts = bus1_clock_now() - 1;
 	return queue->ops->stale(entry, &below);
 }
@@ -528,16 +545,20 @@ static void bus1_queue_unlink_locked(struct bus1_queue *queue,
 		} else {
 			list_replace(&entry->link, &next->link);
 		}
-	} else if (bus1_queue_is_ready(entry)) {
+	} else if (!bus1_queue_is_ready(entry)) {
+		list_del(&entry->link);
+	} else if (queue->last == rb_first_cached(&queue->ready)) {
+		/* The only one, as is usual where messages are waited for */
+		queue->ready = RB_ROOT_CACHED;
+		queue->last = NULL;
+	} else {
 		if (queue->last == &entry->rb)
 			queue->last = rb_prev(&entry->rb);
 		rb_erase_cached(&entry->rb, &queue->ready);
-	} else {
-		list_del(&entry->link);
 	}
 
 	if (entry->siblings)
-		list_del_init(&entry->sibling);
+		hlist_del_init(&entry->sibling);
 	entry->leader = false;
 	entry->tx = NULL;
 	entry->state = state;
@@ -563,20 +584,6 @@ bool bus1_queue_remove_locked(struct bus1_queue *queue,
 		return false;
 	bus1_queue_unlink_locked(queue, entry, BUS1_ENTRY_IDLE);
 	return true;
-}
-
-/**
- * bus1_queue_done_locked() - a claimed entry was received
- * @queue: queue it was claimed from
- * @entry: claimed entry, idle afterwards
- *
- * Context: Any, with queue->lock held.
- */
-void bus1_queue_done_locked(struct bus1_queue *queue,
-			    struct bus1_queue_entry *entry)
-{
-	lockdep_assert_held(&queue->lock);
-	entry->state = BUS1_ENTRY_IDLE;
 }
 
 /**
@@ -653,19 +660,24 @@ static void bus1_queue_drop_locked(struct bus1_queue *queue,
 }
 
 /*
- * The first entry to hand out at time @now; with @push, with everything that is
- * staged pushed above it. Drops what is stale, and returns NULL with @again set
+ * The first entry to hand out now; with @push, with everything that is staged pushed
+ * above it. Drops what is stale, and returns NULL with @again set
  * if that was a lot.
  */
-static struct bus1_queue_entry *
-bus1_queue_next_locked(struct bus1_queue *queue, u64 now, bool push,
+static __always_inline struct bus1_queue_entry *
+bus1_queue_next_locked(struct bus1_queue *queue, bool push,
 		       struct list_head *drops, bool *again)
 {
 	struct bus1_queue_entry *entry;
 	unsigned int n = 0;
+	u64 now;
 
 	*again = false;
-	bus1_queue_collect_locked(queue);
+	if (!queue->n)
+		return NULL;
+	now = bus1_clock_now();
+	if (!list_empty(&queue->staged))
+		bus1_queue_collect_locked(queue);
 
 	/*
 	 * Choose the lowest first, then test it against the clock: one that is
@@ -736,7 +748,7 @@ static bool bus1_queue_has_more(struct bus1_queue *queue,
  * @more: set if another entry of the same transaction could be handed out next
  *
  * The caller makes sure that there is one claimed entry at a time. It calls
- * bus1_queue_done_locked() once the entry was received, or else
+ * bus1_queue_done() once the entry was received, or else
  * bus1_queue_unclaim_locked().
  *
  * Context: Process context, may sleep.
@@ -757,8 +769,7 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 		 */
 		spin_lock(&queue->lock);
 		push = !list_empty(&queue->staged);
-		entry = bus1_queue_next_locked(queue, bus1_clock_now(), push,
-					       drops, &again);
+		entry = bus1_queue_next_locked(queue, push, drops, &again);
 		if (entry) {
 			/* The floor rises before the lock is released */
 			queue->floor = max(queue->floor, entry->stamp.ts);
@@ -768,8 +779,9 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 							    &entry->stamp);
 		}
 		spin_unlock(&queue->lock);
-		cond_resched();
-	} while (again);
+		if (unlikely(again))
+			cond_resched();
+	} while (unlikely(again));
 
 	if (entry && *more)
 		*more = bus1_queue_has_more(queue, &entry->stamp, drops);
@@ -807,11 +819,11 @@ bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops)
 
 	do {
 		spin_lock(&queue->lock);
-		ready = bus1_queue_next_locked(queue, bus1_clock_now(), false,
-					       drops, &again) != NULL;
+		ready = bus1_queue_next_locked(queue, false, drops, &again);
 		spin_unlock(&queue->lock);
-		cond_resched();
-	} while (again);
+		if (unlikely(again))
+			cond_resched();
+	} while (unlikely(again));
 	return ready;
 }
 
@@ -889,28 +901,30 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
  *
  * Context: Process context, may sleep.
  */
-void bus1_queue_purge(struct bus1_queue *queue, struct list_head *siblings,
+void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
 		      struct list_head *drops)
 {
 	struct bus1_queue_entry *entry, *leader;
 	unsigned int n = 0;
-	LIST_HEAD(todo);
+	HLIST_HEAD(todo);
 
 	spin_lock(&queue->lock);
 	bus1_queue_collect_locked(queue);
-	list_splice_init(siblings, &todo);
-	while (!list_empty(&todo)) {
-		entry = list_first_entry(&todo, struct bus1_queue_entry,
-					 sibling);
+	hlist_move_list(siblings, &todo);
+	while (!hlist_empty(&todo)) {
+		entry = hlist_entry(todo.first, struct bus1_queue_entry,
+				    sibling);
 		leader = entry;
 		for (; !leader->leader; ++n)
 			leader = list_next_entry(leader, group);
 		if (bus1_queue_is_doomed(queue, entry,
 					 bus1_queue_is_ready(leader),
-					 &leader->stamp))
+					 &leader->stamp)) {
 			bus1_queue_drop_locked(queue, entry, drops);
-		else
-			list_move_tail(&entry->sibling, siblings);
+		} else {
+			hlist_del(&entry->sibling);
+			hlist_add_head(&entry->sibling, siblings);
+		}
 		if (++n >= BUS1_QUEUE_BATCH) {
 			bus1_queue_break_locked(queue);
 			n = 0;

@@ -98,8 +98,8 @@ struct bus1_queue_entry {
 		struct list_head link;
 	};
 	struct list_head group;
-	struct list_head sibling;
-	struct list_head *siblings;
+	struct hlist_node sibling;
+	struct hlist_head *siblings;
 	struct bus1_tx *tx;
 	struct bus1_stamp stamp;
 	u8 state;
@@ -188,8 +188,6 @@ bool bus1_queue_stage_locked(struct bus1_queue *queue,
 			     struct bus1_tx *tx, struct bus1_stamp *stamp);
 bool bus1_queue_remove_locked(struct bus1_queue *queue,
 			      struct bus1_queue_entry *entry);
-void bus1_queue_done_locked(struct bus1_queue *queue,
-			    struct bus1_queue_entry *entry);
 void bus1_queue_settle(struct bus1_queue *queue, struct bus1_tx *tx);
 
 struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
@@ -199,9 +197,20 @@ void bus1_queue_unclaim_locked(struct bus1_queue *queue,
 bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops);
 void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 		      struct list_head *drops);
-void bus1_queue_purge(struct bus1_queue *queue, struct list_head *siblings,
+void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
 		      struct list_head *drops);
 bool bus1_queue_close(struct bus1_queue *queue, struct list_head *drops);
 u64 bus1_queue_length(struct bus1_queue *queue);
+
+/**
+ * bus1_queue_done() - a claimed entry was received
+ * @entry: claimed entry, idle afterwards
+ *
+ * Context: Any. With queue->lock held, if others may try to remove the entry.
+ */
+static inline void bus1_queue_done(struct bus1_queue_entry *entry)
+{
+	entry->state = BUS1_ENTRY_IDLE;
+}
 
 #endif /* __BUS1_UTIL_QUEUE_H */

@@ -291,6 +291,18 @@ static void pool_run_free(struct pool_run *run, struct piece *piece)
 	piece->allocated = false;
 }
 
+/* All the pages are there that the pool says are there. */
+static bool pool_is_filled(struct bus1_pool *pool)
+{
+	unsigned long i;
+
+	for (i = 0; i < pool->n_filled; ++i) {
+		if (!xa_load(&pool->pages, i))
+			return false;
+	}
+	return true;
+}
+
 static void pool_run_step(struct pool_run *run)
 {
 	struct piece *piece = &run->pieces[bus1_rnd(&run->rnd, N_SLICES)];
@@ -307,6 +319,7 @@ static void bus1_pool_test_random(struct kunit *test)
 {
 	struct pool_run run = { .test = test };
 	unsigned int seed, step = 0, i;
+	unsigned long n_filled = 0;
 
 	run.map = kunit_kzalloc(test, BITS_TO_LONGS(N_UNITS) * sizeof(long),
 				GFP_KERNEL);
@@ -323,12 +336,15 @@ static void bus1_pool_test_random(struct kunit *test)
 			pool_run_step(&run);
 			if (step % 20 == 0)
 				KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(run.pool));
+			KUNIT_EXPECT_TRUE(test, pool_is_filled(run.pool));
+			n_filled = max(n_filled, run.pool->n_filled);
 			if (bus1_kunit_failed(test)) {
 				kunit_err(test, "seed %u, step %u", seed, step);
 				break;
 			}
 		}
 		KUNIT_EXPECT_GT_MSG(test, run.n_full, 0, "it was never full");
+		KUNIT_EXPECT_GT(test, n_filled, N_PAGES / 2);
 		for (i = 0; i < N_SLICES; ++i) {
 			if (run.pieces[i].allocated)
 				pool_run_free(&run, &run.pieces[i]);
@@ -483,7 +499,7 @@ static void bus1_pool_test_publish(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, a.offset));
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, b.offset));
 
-	bus1_pool_publish(pool, &b);
+	bus1_pool_publish(&b);
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, a.offset));
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, b.offset + 8));
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, b.offset - 1));
@@ -527,7 +543,7 @@ static void bus1_pool_test_publish_walk(struct kunit *test)
 		/* From none to all, and long ways between them */
 		for (i = 0; i < n; ++i) {
 			if (bus1_rnd(&rnd, 200) < round * round)
-				bus1_pool_publish(pool, &slices[i]);
+				bus1_pool_publish(&slices[i]);
 		}
 		from = round % 3 ? 0 : bus1_rnd(&rnd, n * 40);
 		pos = from;

@@ -107,7 +107,7 @@ static void put_back(struct bus1_queue *queue, struct note *note)
 static void finish(struct bus1_queue *queue, struct note *note)
 {
 	spin_lock(&queue->lock);
-	bus1_queue_done_locked(queue, &note->entry);
+	bus1_queue_done(&note->entry);
 	spin_unlock(&queue->lock);
 }
 

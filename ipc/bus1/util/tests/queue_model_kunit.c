@@ -89,7 +89,7 @@ struct deal {
 struct target {
 	struct box *box;
 	struct deal *death;
-	struct list_head letters;
+	struct hlist_head letters;
 };
 
 /**
@@ -697,7 +697,7 @@ static void step_finish(struct run *run)
 	if (back)
 		bus1_queue_unclaim_locked(&box->queue, &item->entry);
 	else
-		bus1_queue_done_locked(&box->queue, &item->entry);
+		bus1_queue_done(&item->entry);
 	spin_unlock(&box->queue.lock);
 	if (!back) {
 		KUNIT_EXPECT_EQ(run->test, item->entry.state, BUS1_ENTRY_IDLE);
@@ -903,7 +903,7 @@ static void run_init(struct run *run, struct kunit *test, u64 seed)
 		bus1_queue_init(&run->boxes[i].queue, &item_ops);
 	for (i = 0; i < N_TARGETS; ++i) {
 		run->targets[i].box = &run->boxes[i % N_BOXES];
-		INIT_LIST_HEAD(&run->targets[i].letters);
+		INIT_HLIST_HEAD(&run->targets[i].letters);
 	}
 }
 
@@ -950,8 +950,7 @@ static void run_close(struct run *run)
 		box = &run->boxes[i];
 		if (box->claimed) {
 			spin_lock(&box->queue.lock);
-			bus1_queue_done_locked(&box->queue,
-					       &box->claimed->entry);
+			bus1_queue_done(&box->claimed->entry);
 			spin_unlock(&box->queue.lock);
 			model_remove(box->claimed);
 		}

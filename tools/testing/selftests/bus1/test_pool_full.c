@@ -134,6 +134,52 @@ TEST_F(full, received_slices_take_room_until_they_are_released)
 	EXPECT_FULL(UNIT);
 }
 
+/* The kernel may keep a slice for the next message: that is in nobody's way. */
+TEST_F(full, slices_that_were_released_are_room_for_what_is_larger)
+{
+	__u64 offsets[N_UNITS], pair[2];
+	struct bus1_cmd_recv r;
+	size_t i, n = 0;
+
+	ASSERT_EQ(N_UNITS, fill(self, UNIT));
+	t_recv_units(_metadata, self, N_UNITS, offsets);
+	for (i = 0; i < N_UNITS; i++) {
+		if (offsets[i] == 5 * UNIT || offsets[i] == 6 * UNIT)
+			pair[n++] = offsets[i];
+	}
+	ASSERT_EQ(2, n);
+	for (i = 0; i < 2; i++) {
+		RELEASE(pair[i]);
+		RELEASE(pair[!i]);
+		EXPECT_FULL(2 * UNIT + 1);
+		EXPECT_EQ(0, send_bytes(self, 2 * UNIT));
+		EXPECT_FULL(1);
+		r = RECV(&self->net.b);
+		EXPECT_EQ(2 * UNIT, r.msg.n_bytes);
+		EXPECT_TRUE(pattern_check(slice_bytes(&self->net.b, &r),
+					  2 * UNIT, 1));
+		RELEASE(r.msg.offset);
+		EXPECT_EQ(2, fill(self, UNIT));
+		t_recv_units(_metadata, self, 2, pair);
+	}
+}
+
+/* A small message in what was a larger one's slice is all that can be seen of it. */
+TEST_F(full, slice_of_an_older_message_shows_nothing_of_it)
+{
+	static const char none[8];
+	struct bus1_cmd_recv r;
+
+	EXPECT_EQ(0, send_bytes(self, 16));
+	r = RECV(&self->net.b);
+	RELEASE(r.msg.offset);
+	EXPECT_EQ(0, send_bytes(self, 9));
+	r = RECV(&self->net.b);
+	ASSERT_EQ(9, r.msg.n_bytes);
+	EXPECT_TRUE(pattern_check(slice_bytes(&self->net.b, &r), 9, 1));
+	EXPECT_EQ(0, memcmp(slice_bytes(&self->net.b, &r) + 9, none, 7));
+}
+
 TEST_F(full, messages_without_payload_take_room_too)
 {
 	int n = fill(self, 0);
