@@ -149,6 +149,9 @@ void bus1_handle_notify_locked(struct bus1_handle *handle,
 void bus1_handles_collect(struct bus1_peer *peer, struct list_head *nodes);
 void bus1_handles_drop(struct bus1_peer *peer, bool own);
 
+/* For people */
+u64 bus1_handles_count_nodes(struct bus1_peer *peer);
+
 /**
  * bus1_handle_commit_new() - let a node exist
  * @handle: pinned handle
@@ -164,8 +167,5 @@ static inline void bus1_handle_commit_new(struct bus1_handle *handle)
 	if (!READ_ONCE(handle->born))
 		bus1_handle_bear(handle);
 }
-
-/* For people */
-u64 bus1_handles_count_nodes(struct bus1_peer *peer);
 
 #endif /* __BUS1_HANDLE_H */

@@ -25,7 +25,7 @@ static void events_remove(void)
 static int events_write(const struct events *events, const char *name,
 			const char *text)
 {
-	char path[256];
+	char path[384];
 	int fd, r = 0;
 
 	snprintf(path, sizeof(path), "%s/%s", events->instance, name);

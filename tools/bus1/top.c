@@ -100,7 +100,7 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 	static const char * const orders[] = {
 		"rrate", "mmemory", "uqueue", "bbudget", "ppeer",
 	};
-	char size[16], in[16], out[16], budget[16], command[64], line[256];
+	char size[16], in[16], out[16], budget[24], command[64], line[256];
 	uint64_t queue = 0, bytes = 0, n_in = 0;
 	const char *what, *by = "";
 	const struct peer *peer;
@@ -135,7 +135,7 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 		line[0] = 0;
 	printf("%.*s\n", columns, line);
 
-	snprintf(line, sizeof(line), "%6s %7s %6s %5s %6s %6s %5s %-9s %6s %6s %s",
+	snprintf(line, sizeof(line), "%5s %7s %5s %5s %6s %6s %5s %-10s %5s %5s %s",
 		 "PEER", "PID", "UID", "NODES", "HANDLE", "QUEUE", "BYTES",
 		 "BUDGET", "IN/s", "OUT/s", "COMMAND");
 	printf(is_raw ? "\033[7m%-*.*s\033[0m\n" : "%-*.*s\n",
@@ -149,18 +149,18 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 		print_rate(in, rate_of(peer->id)->in, known);
 		print_rate(out, rate_of(peer->id)->out, known);
 		j = peer_budget(peer, &what);
-		snprintf(budget, sizeof(budget), "%zu%% %s", j, what);
+		snprintf(budget, sizeof(budget), "%3zu%% %.6s", j, what);
 		for (j = 0; peer->holders[0].command[j]; ++j) {
 			char c = peer->holders[0].command[j];
 
-			command[j] = c > ' ' && c < 0x7f ? c : '?';
+			command[j] = c >= ' ' && c < 0x7f ? c : '?';
 		}
 		command[j] = 0;
 		if (peer->n_holders > 1)
 			snprintf(command + j, sizeof(command) - j, " +%zu",
 				 peer->n_holders - 1);
 		snprintf(line, sizeof(line),
-			 "%6llu %7d %6u %5llu %6llu %6llu %5s %-9.9s %6s %6s %s",
+			 "%5llu %7d %5u %5llu %6llu %6llu %5s %-10.10s %5s %5s %s",
 			 (unsigned long long)peer->id, peer->holders[0].pid,
 			 peer->uid, (unsigned long long)peer->nodes,
 			 (unsigned long long)peer->used[HANDLES],

@@ -85,7 +85,7 @@ static const struct text slice_release_texts[] = {
 
 static const struct text send_texts[] = {
 	{ EBADF, "a file to pass on is no open file descriptor" },
-	{ EDQUOT, "a receiver, or the sender's share of it, is out of budget: its fdinfo tells which" },
+	{ EDQUOT, "a receiver, or the sender's share of it, is out of budget: see its fdinfo" },
 	{ EFAULT, "the payload cannot be read" },
 	{ EHOSTUNREACH, "a node is destroyed, or its owner is gone" },
 	{ EINVAL, "a seed with destinations, or more of them than the limit of handles" },

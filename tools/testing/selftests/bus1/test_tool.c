@@ -364,7 +364,7 @@ TEST_F(tool, top)
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "hello"));
 	EXPECT_SHELL(0, "bus1 top -b -n 2 -d 0.1 -s u");
 	EXPECT_EQ(2, count(self->text, "PEER"));
-	snprintf(line, sizeof(line), "\n%6llu %7d %6u %5u %6u %6u %5u ",
+	snprintf(line, sizeof(line), "\n%5llu %7d %5u %5u %6u %6u %5u ",
 		 self->b, getpid(), 0, 1, 1, 1, 5);
 	EXPECT_EQ(2, count(self->text, line)) {
 		TH_LOG("no '%s' in %s", line, self->text);
