@@ -489,7 +489,7 @@ void bus1_handle_unpin(struct bus1_handle *handle)
 		return;
 
 	/* Who misses that it was born finds nothing to do under the lock */
-	if (unlikely(!READ_ONCE(handle->born))) {
+	if (unlikely(!bus1_handle_is_born(handle))) {
 		table = &handle->holder->handles;
 		spin_lock(&table->lock);
 		--handle->pins;

@@ -153,6 +153,18 @@ void bus1_handles_drop(struct bus1_peer *peer, bool own);
 u64 bus1_handles_count_nodes(struct bus1_peer *peer);
 
 /**
+ * bus1_handle_is_born() - ask whether the node of a handle exists, or has done so
+ * @handle: handle
+ *
+ * Context: Any.
+ * Return: True once it does; who misses that finds out under the locks.
+ */
+static inline bool bus1_handle_is_born(const struct bus1_handle *handle)
+{
+	return READ_ONCE(handle->born);
+}
+
+/**
  * bus1_handle_commit_new() - let a node exist
  * @handle: pinned handle
  *
@@ -163,8 +175,7 @@ u64 bus1_handles_count_nodes(struct bus1_peer *peer);
  */
 static inline void bus1_handle_commit_new(struct bus1_handle *handle)
 {
-	/* Who misses that it was born takes the locks */
-	if (!READ_ONCE(handle->born))
+	if (!bus1_handle_is_born(handle))
 		bus1_handle_bear(handle);
 }
 

@@ -57,9 +57,9 @@ static int bus1_ioctl_recv_wake(struct wait_queue_entry *wait, unsigned int mode
 	return r;
 }
 
-/* Asked once: fcntl() that changes it meanwhile came before or comes after. */
 static bool bus1_ioctl_recv_may_wait(const struct bus1_ioctl *ctx)
 {
+	/* Asked once: fcntl() that changes it meanwhile came before or comes after */
 	return !(data_race(ctx->file->f_flags) & O_NONBLOCK);
 }
 

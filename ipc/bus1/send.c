@@ -83,6 +83,8 @@ static int bus1_send_pin(struct bus1_send *send, u64 id, unsigned int flags,
 	if (!send->quota_error)
 		flags |= BUS1_PIN_CREATE;
 	r = bus1_handle_pin(send->peer, id, flags, handlep);
+	if (!r)
+		send->any_new |= !bus1_handle_is_born(*handlep);
 	if (r != -EDQUOT)
 		return r;
 	send->quota_error = r;
@@ -198,6 +200,7 @@ static int bus1_send_make_messages(struct bus1_send *send)
 			++send->n_messages;
 		} else {
 			dest->error = PTR_ERR(message);
+			send->any_error = true;
 			if (dest->error != -EDQUOT && dest->error != -EXFULL)
 				return dest->error;
 		}
@@ -244,6 +247,8 @@ int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 	send->n_dests = 0;
 	send->n_handles = 0;
 	send->n_messages = 0;
+	send->any_error = false;
+	send->any_new = false;
 	send->quota_error = 0;
 	send->dests = send->inline_dests;
 	send->handles = send->inline_handles;
@@ -273,6 +278,7 @@ int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 
 	/* The state of destinations */
 	unreachable = bus1_send_check_dests(send);
+	send->any_error = unreachable;
 
 	/* Budgets and memory */
 	r = send->quota_error;
@@ -298,7 +304,7 @@ int bus1_send_verdict(const struct bus1_send *send)
 	int r = 0;
 	size_t i;
 
-	if (send->do_continue)
+	if (send->do_continue || !send->any_error)
 		return 0;
 	for (i = 0; i < send->n_dests; ++i) {
 		if (send->dests[i].error == -EHOSTUNREACH)
@@ -464,7 +470,7 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 	struct bus1_handle *handle;
 	size_t i;
 
-	for (i = 0; i < send->n_dests; ++i) {
+	for (i = 0; send->any_new && i < send->n_dests; ++i) {
 		bus1_handle_commit_new(send->dests[i].handle);
 		bus1_send_resched(i);
 	}
@@ -638,7 +644,8 @@ void bus1_send_deinit(struct bus1_send *send)
 	bus1_message_free(send->seed, true);
 
 	for (i = 0; i < send->n_dests; ++i) {
-		bus1_message_free(send->dests[i].message, true);
+		if (send->dests[i].message)
+			bus1_message_free(send->dests[i].message, true);
 		bus1_handle_unpin(send->dests[i].handle);
 		bus1_send_resched(i);
 	}

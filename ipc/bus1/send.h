@@ -43,6 +43,8 @@ struct bus1_send_dest {
  * @n_dests: number of destinations that are pinned
  * @n_handles: number of handles that are pinned
  * @n_messages: number of destinations that have a message
+ * @any_error: there is a destination that has an error
+ * @any_new: there is a handle to a node that may not exist yet
  * @quota_error: -EDQUOT if the sender cannot have a node that it names; what names
  *	such is NULL
  * @dests: destinations
@@ -60,6 +62,8 @@ struct bus1_send {
 	size_t n_dests;
 	size_t n_handles;
 	size_t n_messages;
+	bool any_error;
+	bool any_new;
 	int quota_error;
 	struct bus1_send_dest *dests;
 	struct bus1_handle **handles;
