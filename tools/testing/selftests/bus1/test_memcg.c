@@ -11,7 +11,13 @@
 /* What the kernel may keep at hand for a cgroup, on all CPUs. */
 #define SLACK		(MIB + MIB / 2)
 #define CHUNK		65536UL
-/* Pages that a CPU charges ahead: what is used of these changes memory.current no more. */
+/*
+ * Pages that a CPU may have charged ahead, MEMCG_CHARGE_BATCH of the kernel: they are in
+ * memory.current, which does not change when they are used. try_charge_memcg() charges as
+ * many anew once there are too few of them; since it looks at gfpflags_allow_spinning()
+ * (7.3 does, 6.12 does not), not for pages that are asked for without any reclaim, as the
+ * blocks of a pool are. So what a test sees may be less than what it uses.
+ */
 #define AHEAD		64
 
 /* Writes to, or reads from, the file @name of the cgroup @cgroup. */
