@@ -25,14 +25,15 @@ finish() {
 	exit
 }
 
-# check NAME COMMAND...: it must succeed, or what follows makes no sense.
+# check NAME COMMAND...: it must succeed, or what follows makes no sense. $lines is how
+# much of what it prints is shown.
 check() {
 	local name=$1 result="not ok"
 
 	shift
 	! "$@" >"$log" 2>&1 || result=ok
 	echo "$result $name"
-	tail -n 60 "$log" | sed 's/^/# /'
+	tail -n "${lines:-60}" "$log" | sed 's/^/# /'
 	[ "$result" = ok ] || finish
 }
 
@@ -45,9 +46,11 @@ apt_install() {
 	apt-get -q -y -o Dpkg::Use-Pty=0 install "$@"
 }
 
-# From a file, in a directory that apt's own user can read, too.
-apt_install_file() {
-	cp "$1" /tmp/ && (cd /tmp && apt_install "./${1##*/}") 2>&1 | tee /tmp/apt
+# From files, in a directory that apt's own user can read, too.
+apt_install_files() {
+	local names=("${@##*/}")
+
+	cp "$@" /tmp/ && (cd /tmp && apt_install "${names[@]/#/./}") 2>&1 | tee /tmp/apt
 }
 
 # The version that is installed.
@@ -113,7 +116,7 @@ traces() {
 		-o -path /var/log -o -path /var/lib/apt -o -path /var/cache \) -prune \
 		-o -name '*bus1*' -print | grep -v '^/etc/.*/bus1$\|^/etc/dpkg/dpkg.cfg.d/bus1$'
 	grep -rl bus1 /lib/modules/*/modules.* /var/lib/dkms /var/lib/dpkg/status \
-		/etc/modules* /etc/modprobe.d /etc/udev /boot/initrd* 2>/dev/null
+		/etc/modules* /etc/modprobe.d /etc/udev /boot/initrd* /etc/ld.so.cache 2>/dev/null
 	ls /dev/bus1 /sys/module/bus1 /sys/class/misc/bus1 2>/dev/null
 	:
 }
@@ -148,12 +151,66 @@ peer_stop() {
 }
 
 upgrade_leaves_a_peer_alone() {
-	apt_install_file "$proof"/debs/new/bus1-dkms_*.deb &&
+	apt_install_files "$proof"/debs/new/bus1-dkms_*.deb &&
 		grep -q 'bus1-dkms: /dev/bus1 is in use' /tmp/apt
 }
 
 example_compiles() {
 	cd /tmp && gcc -o hello /usr/share/doc/bus1-dev/examples/hello.c && ./hello
+}
+
+# types PROMPT COMMAND PATTERN...: what a person types, with "#" as root, with "$" as
+# somebody who may nothing. The log has it as on a terminal. Each pattern has to be in
+# what it prints.
+types() {
+	local prompt=$1 command=$2 pattern
+	local shell=(bash -o pipefail -c "cd /home/tester && $command")
+
+	[ "$prompt" = '#' ] || shell=(runuser -u tester -- "${shell[@]}")
+	shift 2
+	echo "$prompt $command"
+	"${shell[@]}" >/tmp/typed 2>&1 || {
+		echo "exit status $?"
+		cat /tmp/typed
+		return 1
+	}
+	cat /tmp/typed
+	for pattern; do
+		grep -qE -e "$pattern" /tmp/typed || {
+			echo "no '$pattern' in it"
+			return 1
+		}
+	done
+}
+
+greeting=('^the service says "hello, world"$' '^and has no clients any more$')
+
+# What README.md and the tutorial tell somebody to do who has never seen it.
+# shellcheck disable=SC2016 # for that shell
+newcomer() {
+	check "apt install ./{libbus1-1,libbus1-dev,bus1-tools}_*.deb" apt_install_files \
+		"$proof"/debs/old/{libbus1-1,libbus1-dev,bus1-tools}_*.deb
+	check "apt install of pkg-config and man" apt_install pkg-config man-db
+	check "the newcomer looks for the manual" types '$' 'man -w bus1 7 bus1 libbus1' \
+		'/man1/bus1\.1\.gz$' '/man7/bus1\.7\.gz$' '/man3/libbus1\.3\.gz$'
+	check "reads it" types '$' 'man bus1 | sed -n 1,12p' \
+		'^ +bus1 - look inside the message bus' '^ +bus1 peers '
+	check "copies a sample" types '$' 'cp /usr/share/doc/bus1-dev/examples/greet.c .'
+	check "builds it" types '$' 'cc greet.c $(pkg-config --cflags --libs libbus1) -o greet'
+	check "with the shared library" types '$' 'ldd greet' \
+		'libbus1\.so\.1 => /lib/x86_64-linux-gnu/libbus1\.so\.1'
+	check "runs it" types '$' './greet' "${greeting[@]}"
+	watched
+	lines=500 check "sees the chart" types '$' 'cat chart.svg' '<svg' '</svg>' 'greet'
+}
+
+# The request has a handle for the reply; the node of the service is released at the end.
+watched() {
+	check "watches it" types '#' \
+		'bus1 trace --svg=chart.svg -- runuser -u tester -- ./greet' "${greeting[@]}" \
+		' message +[0-9]+\(greet\) -> [0-9]+\(greet\) node 0x[0-9a-f]+  5 bytes, 1 handle ' \
+		' message +[0-9]+\(greet\) -> [0-9]+\(greet\) node 0x[0-9a-f]+  12 bytes ' \
+		' release +[0-9]+\(greet\) -> [0-9]+\(greet\) '
 }
 
 reload() {
@@ -171,7 +228,7 @@ install_first() {
 	check "kernel 6.1 has booted" is "$(uname -r | cut -d. -f1,2)" 6.1
 	check "bus1 is not there yet" no_traces
 	check "apt install of the kernel's headers" apt_install linux-headers-amd64
-	check "apt install ./bus1-dkms_*.deb" apt_install_file "$proof"/debs/old/bus1-dkms_*.deb
+	check "apt install ./bus1-dkms_*.deb" apt_install_files "$proof"/debs/old/bus1-dkms_*.deb
 	old=$(version)
 	check "DKMS has built it" dkms_has "$old" "$(uname -r)"
 	check "the module is loaded" is "$(loaded_version)" "$old"
@@ -183,13 +240,15 @@ install_first() {
 stage_first() {
 	install_first
 	check "what is in modinfo" modinfo bus1
-	check "apt install ./bus1-dev_*.deb" apt_install_file "$proof"/debs/old/bus1-dev_*.deb
+	check "apt install ./bus1-dev_*.deb" apt_install_files "$proof"/debs/old/bus1-dev_*.deb
 	check "apt install of a compiler" apt_install gcc libc6-dev
 	check "an example compiles and runs" example_compiles
+	newcomer
 	selftests peer node handle transfer send send_data send_multi recv poll pool \
 		release disconnect seed badinput files
 
 	check "a peer is open" peer_start
+	check "bus1 shows it" types '$' 'bus1 peers' " $peer .* bash\$"
 	check "apt install of a newer version meanwhile" upgrade_leaves_a_peer_alone
 	check "the peer has not noticed" peer_is_alive
 	check "the old module is still loaded" is "$(loaded_version)" "$old"
@@ -213,8 +272,10 @@ stage_second() {
 	check "the module was loaded at boot" is "$(loaded_version)" "$new"
 	check "/dev/bus1 has the right mode" device_is_there
 	selftests peer send recv transfer pool
+	watched
 	check "nothing in the kernel's log" log_is_clean
-	check "apt purge" apt-get -q -y -o Dpkg::Use-Pty=0 purge bus1-dkms bus1-dev
+	check "apt purge" apt-get -q -y -o Dpkg::Use-Pty=0 purge bus1-dkms bus1-dev \
+		libbus1-1 libbus1-dev bus1-tools
 	check "nothing is left" no_traces
 
 	cp -r "$proof"/source /tmp/source
@@ -233,7 +294,7 @@ stage_second() {
 stage_secure() {
 	check "Secure Boot is on" sh -c 'mokutil --sb-state | grep -x "SecureBoot enabled"'
 	check "apt install of the kernel's headers" apt_install linux-headers-amd64
-	check "apt install ./bus1-dkms_*.deb" apt_install_file "$proof"/debs/old/bus1-dkms_*.deb
+	check "apt install ./bus1-dkms_*.deb" apt_install_files "$proof"/debs/old/bus1-dkms_*.deb
 	check "apt tells that it is not loaded, and where to read on" \
 		grep 'bus1-dkms: to be enrolled' /tmp/apt
 	check "DKMS has signed it" signed

@@ -18,7 +18,7 @@ installed=(systemd-sysv udev dbus kmod initramfs-tools linux-image-amd64 procps
 	grub-efi-amd64-signed grub2-common shim-signed mokutil apt-utils)
 # ... and what can be.
 packages=(linux-headers-amd64 linux-image-6.12-amd64 linux-headers-6.12-amd64 dkms
-	gcc libc6-dev openssl xz-utils)
+	gcc libc6-dev openssl xz-utils pkg-config man-db)
 
 # What is different from a system that was just installed: its name, a user, and
 # the service that runs the script of the second disk.
@@ -49,6 +49,8 @@ configure() {
 	printf '%s\n' virtio_pci virtio_blk ext4 crc32c_generic \
 		>>"$root/etc/initramfs-tools/modules"
 	chroot "$root" update-initramfs -u
+	# Nor is an index of all manual pages worth its time here: they are found without.
+	echo 'man-db man-db/auto-update boolean false' | chroot "$root" debconf-set-selections
 	# An emulated disk that is thrown away needs no sync.
 	echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/bus1"
 	chroot "$root" apt-get -q -y --no-install-recommends --download-only install \
