@@ -91,26 +91,21 @@ static size_t bus1_recv_count_fds(const struct bus1_recv *recv)
 	return recv->install_fds ? recv->message->layout.n_files : 0;
 }
 
-/* An array for @n descriptors, or NULL if there is no memory. */
-static int *bus1_recv_fds(int *few, size_t n)
+/*
+ * See that there is room for all descriptors, here and in the table, before anything is
+ * told.
+ */
+static noinline int bus1_recv_check_fds(struct bus1_recv *recv, size_t n)
 {
-	return n <= BUS1_RECV_INLINE ? few : bus1_array_new(n, sizeof(*few));
-}
-
-static void bus1_recv_fds_free(int *fds, const int *few)
-{
-	if (fds != few)
-		kvfree(fds);
-}
-
-/* See that there is room for all descriptors before anything is told. */
-static noinline int bus1_recv_check_fds(size_t n)
-{
-	int r = 0, few[BUS1_RECV_INLINE], *fds = bus1_recv_fds(few, n);
+	int r = 0, few[BUS1_RECV_INLINE], *fds = few;
 	size_t i;
 
-	if (!fds)
-		return -ENOMEM;
+	if (n > BUS1_RECV_INLINE) {
+		fds = bus1_array_new(n, sizeof(*fds));
+		if (!fds)
+			return -ENOMEM;
+		recv->fds = fds;
+	}
 	for (i = 0; i < n; ++i) {
 		r = get_unused_fd_flags(O_CLOEXEC);
 		if (r < 0)
@@ -119,7 +114,6 @@ static noinline int bus1_recv_check_fds(size_t n)
 	}
 	while (i > 0)
 		put_unused_fd(fds[--i]);
-	bus1_recv_fds_free(fds, few);
 	return min(r, 0);
 }
 
@@ -133,10 +127,8 @@ static noinline int bus1_recv_install_fds(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
 	size_t i, n = bus1_recv_count_fds(recv);
-	int r, few[BUS1_RECV_INLINE], *fds = bus1_recv_fds(few, n);
+	int r, few[BUS1_RECV_INLINE], *fds = recv->fds ?: few;
 
-	if (!fds)
-		return -ENOMEM;
 	for (i = 0; i < n; ++i) {
 		r = receive_fd(message->cargo->files[i], NULL, O_CLOEXEC);
 		if (r < 0)
@@ -146,13 +138,11 @@ static noinline int bus1_recv_install_fds(struct bus1_recv *recv)
 	bus1_pool_write(recv->peer->pool, &message->slice,
 			message->layout.off_files, fds,
 			n * sizeof(*fds));
-	bus1_recv_fds_free(fds, few);
 	return 0;
 
 error:
 	while (i > 0)
 		close_fd(fds[--i]);
-	bus1_recv_fds_free(fds, few);
 	return r;
 }
 
@@ -167,7 +157,7 @@ static int bus1_recv_prepare_message(struct bus1_recv *recv, u64 max_offset)
 
 	n_fds = bus1_recv_count_fds(recv);
 	/* Both have arrays, that cost something to have there */
-	r = n_fds ? bus1_recv_check_fds(n_fds) : 0;
+	r = n_fds ? bus1_recv_check_fds(recv, n_fds) : 0;
 	if (r >= 0 && message->layout.n_handles)
 		r = bus1_recv_import(recv);
 	return r;
@@ -195,6 +185,8 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
 {
 	struct bus1_queue *queue = &recv->peer->queue;
 
+	kvfree(recv->fds);
+	recv->fds = NULL;
 	if (!recv->entry) {
 		bus1_message_free(recv->message, true);
 	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {
@@ -403,6 +395,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 			bus1_recv_abort(recv);
 			return r;
 		}
+		kvfree(recv->fds);
 	}
 
 	trace_bus1_recv(recv);

@@ -28,6 +28,7 @@ struct bus1_queue_entry;
  * @entry: claimed entry, or NULL for the seed
  * @message: message, or NULL for a notification
  * @handles: what the nodes it carries became, NULL where they are destroyed
+ * @fds: memory for descriptors, if they are many
  * @install_fds: install the files
  * @more: the next message belongs to the same transaction
  */
@@ -36,6 +37,7 @@ struct bus1_recv {
 	struct bus1_queue_entry *entry;
 	struct bus1_message *message;
 	struct bus1_handle **handles;
+	int *fds;
 	bool install_fds;
 	bool more;
 };
