@@ -191,7 +191,7 @@ newcomer() {
 	check "apt install ./{libbus1-1,libbus1-dev,bus1-tools}_*.deb" apt_install_files \
 		"$proof"/debs/old/{libbus1-1,libbus1-dev,bus1-tools}_*.deb
 	check "apt install of pkg-config and man" apt_install pkg-config man-db
-	check "the newcomer looks for the manual" types '$' 'man -w bus1 7 bus1 libbus1' \
+	check "the newcomer looks for the manual" types '$' 'man -w 1 bus1 7 bus1 3 libbus1' \
 		'/man1/bus1\.1\.gz$' '/man7/bus1\.7\.gz$' '/man3/libbus1\.3\.gz$'
 	check "reads it" types '$' 'man bus1 | sed -n 1,12p' \
 		'^ +bus1 - look inside the message bus' '^ +bus1 peers '

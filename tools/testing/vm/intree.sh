@@ -92,6 +92,16 @@ header_is_installed() {
 			- <<<'#include <linux/bus1.h>'
 }
 
+# Programs find the headers of "make headers" where that puts them.
+programs() {
+	local programs=$dir/programs
+
+	make -C "$tree" O="$dir/build" -s INSTALL_HDR_PATH="$tree/usr" headers_install &&
+		make -C "$tree/tools/lib/bus1" -s OUTPUT="$programs/lib" check &&
+		make -C "$tree/samples/bus1" -s OUTPUT="$programs/samples" &&
+		make -C "$tree/Documentation/bus1/examples" -s OUTPUT="$programs/examples"
+}
+
 both() {
 	local name=$1 set=$2 build=$dir/build
 
@@ -134,6 +144,7 @@ check "MAINTAINERS, list of ioctls" documented
 i386 || true
 both "module" m "$@" || true
 check "headers_install" header_is_installed || true
+check "library, samples, examples" programs || true
 both "built in" y "$@" || true
 
 echo "$passed passed, $failed failed, $skipped skipped"
