@@ -992,7 +992,8 @@ void bus1_handles_drop(struct bus1_peer *peer, bool own)
  * bus1_handles_count_nodes() - count the nodes of a peer
  * @peer: peer that owns them
  *
- * Those that are destroyed do not count.
+ * Those that are destroyed do not count; one whose destruction has begun may be missing
+ * already.
  *
  * Context: Process context, without spinlocks.
  * Return: Number of nodes.
@@ -1025,7 +1026,7 @@ u64 bus1_handles_count_nodes(struct bus1_peer *peer)
 	}
 	spin_unlock(&table->lock);
 
-	/* What does not count tells of the destruction */
+	/* What is in the table, and does not count, tells of the destruction */
 	bus1_clock_pass(ts);
 	return n;
 }

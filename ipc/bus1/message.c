@@ -149,8 +149,9 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
  * A peer keeps a message that it was done with for the next one, and its slice, too, if
  * that is where the pool keeps its memory anyway, and if that is little of the pool: what
  * is wasted there, be it by a message that is smaller than the one before, is no more.
- * It is taken by whoever exchanges it first. Nobody gets an error while a spare slice is
- * in the way: it is taken first of all, and given up if it does not fit.
+ * It is taken by whoever exchanges it first. A spare slice is no reason for EXFULL: it is
+ * taken first of all, and given up if it does not fit. As with a message that is being
+ * sent, another one may find no room while it is held, and be it by one that is refused.
  */
 static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 {

@@ -396,6 +396,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
 			return r;
 		}
 		kvfree(recv->fds);
+		recv->fds = NULL;
 	}
 
 	trace_bus1_recv(recv);
