@@ -90,8 +90,11 @@ void events_close(struct events *events)
  */
 static bool event_parse(struct event *event, char *line)
 {
-	char *name = strstr(line, ": bus1_"), *p, *fields;
+	char *name = NULL, *p, *fields;
 
+	/* The last one: a command can have this in it, fields cannot */
+	for (p = line; (p = strstr(p, ": bus1_")); ++p)
+		name = p;
 	if (!name)
 		return false;
 	fields = strchr(name + 7, ':');

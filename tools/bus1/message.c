@@ -72,6 +72,7 @@ static void socket_remove(void)
 static int socket_listen(const char *name, mode_t mode)
 {
 	struct sockaddr_un address;
+	struct stat st;
 	mode_t mask;
 	int fd, r;
 
@@ -80,7 +81,8 @@ static int socket_listen(const char *name, mode_t mode)
 	/* One that nobody listens on any more was left behind */
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		die("'%s' is being served already", name);
-	if (errno == ECONNREFUSED)
+	if (errno == ECONNREFUSED && !lstat(address.sun_path, &st) &&
+	    S_ISSOCK(st.st_mode))
 		unlink(address.sun_path);
 	close(fd);
 

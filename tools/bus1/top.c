@@ -289,9 +289,13 @@ int cmd_top(int argc, char **argv)
 		delay = 0.1;
 
 	bus_check();
-	problem = events_open(&events, names);
+	/* Whatever ends this, the instance of tracing must not stay */
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGQUIT, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	problem = events_open(&events, names);
 	sigaction(SIGWINCH, &action, NULL);
 	if (!batch)
 		terminal_enter();
@@ -315,7 +319,8 @@ int cmd_top(int argc, char **argv)
 				putchar('\n');
 			top_print(&peers, !problem, 0, 256);
 		}
-		fflush(stdout);
+		if (fflush(stdout) || ferror(stdout))
+			stopped = 1;
 		peers_free(&peers);
 		n_rates = 0;
 		start = now_ns();

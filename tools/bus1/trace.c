@@ -611,7 +611,8 @@ static int run(struct events *events, pid_t command, double seconds)
 			pid = waitpid(command, &status, WNOHANG);
 		drain(events);
 		print_waiting(false);
-		fflush(stdout);
+		if (fflush(stdout) || ferror(stdout))
+			stopped = 1;
 		if (command && pid == command)
 			break;
 	}
@@ -697,11 +698,14 @@ int cmd_trace(int argc, char **argv)
 	bus_check();
 	if (optind < argc)
 		command = command_start(argv + optind, &gate);
+	/* Whatever ends this, the instance of tracing must not stay */
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 	problem = events_open(&events, events_wanted);
 	if (problem)
 		die("%s", problem);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
 	names_read();
 	if (command && write(gate, "", 1) != 1)
 		die("cannot start the command");

@@ -354,14 +354,24 @@ EXPORT int bus1_peer_steal_fd(struct bus1_peer *peer)
 
 EXPORT int bus1_peer_disconnect(struct bus1_peer *peer)
 {
+	struct bus1_message *queue;
 	int r;
 
 	r = bus1__check(peer);
 	if (r < 0)
 		return r;
 	r = bus1__ioctl(peer, BUS1_CMD_PEER_DISCONNECT, NULL);
-	if (r == 0 || r == -ESHUTDOWN)
+	if (r == 0 || r == -ESHUTDOWN) {
 		peer->disconnected = true;
+		/* The memory that these are in is gone */
+		pthread_mutex_lock(&peer->lock);
+		queue = peer->first;
+		peer->first = NULL;
+		peer->last = &peer->first;
+		bus1__update_event_locked(peer);
+		pthread_mutex_unlock(&peer->lock);
+		drop_queue(peer, queue);
+	}
 	return bus1__fail(BUS1_COMMAND_DISCONNECT, r);
 }
 
