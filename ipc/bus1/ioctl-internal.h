@@ -24,8 +24,7 @@ struct file;
  * @peer: peer it is issued on
  * @nr: number of the command
  * @file: its file
- * @uarg: argument, in user space; read once, with its size as a constant, which
- *	spares a look at what the memory is that it is copied to
+ * @uarg: argument, in user space; each field is read once
  * @refused: file of another peer that turned out to disconnect, or NULL
  */
 struct bus1_ioctl {

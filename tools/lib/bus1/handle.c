@@ -189,6 +189,9 @@ int bus1__handle_check(const struct bus1_handle *handle)
 		return r;
 	if (handle->epoch != handle->peer->epoch)
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -ESTALE);
+	/* The ID is free again: to the kernel it would name a new node */
+	if (!(handle->id & BUS1_HANDLE_FLAG_REMOTE) && handle->destroyed)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ESTALE);
 	return 0;
 }
 

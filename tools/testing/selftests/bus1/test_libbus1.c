@@ -832,6 +832,9 @@ TEST_F(lib, holders_are_told_of_a_destruction_once)
 	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
 	EXPECT_EQ(0, self->log.n);
 	EXPECT_TRUE(bus1_handle_is_destroyed(bus1_node_get_handle(self->node)));
+	/* Nor does it come back. */
+	EXPECT_EQ(-ESTALE, bus1_handle_send(bus1_node_get_handle(self->node), "x", 1));
+	EXPECT_EQ(-ESTALE, bus1_handle_transfer(bus1_node_get_handle(self->node), self->a, &h));
 
 	EXPECT_EQ(1, bus1_peer_dispatch(self->a, 0));
 	EXPECT_EQ(1, log.n);
