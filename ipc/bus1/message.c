@@ -174,7 +174,7 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 static void bus1_message_drop_slice(struct bus1_message *message)
 {
 	if (message->slice.size)
-		bus1_pool_free(message->peer->pool, &message->slice, false);
+		bus1_pool_free(message->peer->pool, &message->slice);
 	message->slice.size = 0;
 }
 

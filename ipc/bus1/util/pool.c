@@ -332,7 +332,7 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 	}
 	r = bus1_pool_pages_populate(pool, slice);
 	if (r < 0) {
-		bus1_pool_free(pool, slice, false);
+		bus1_pool_free(pool, slice);
 		return r == -ENOMEM ? -EXFULL : r;
 	}
 	bus1_pool_fill(pool, slice);
@@ -343,17 +343,14 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
  * bus1_pool_free() - free a slice
  * @pool: the pool
  * @slice: the slice, allocated
- * @scrub: clear its memory before: nobody was meant to see it
  *
- * Context: Any that pool->lock may be taken in: not interrupts. May sleep if
- *          @scrub.
+ * What it holds stays there. What nobody was meant to see must be cleared before,
+ * with bus1_pool_zero().
+ *
+ * Context: Any that pool->lock may be taken in: not interrupts.
  */
-void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice,
-		    bool scrub)
+void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice)
 {
-	if (scrub)
-		bus1_pool_zero(pool, slice, 0, slice->size);
-
 	bus1_pool_unreserve(pool, slice);
 	bus1_pool_pages_unused(pool);
 }

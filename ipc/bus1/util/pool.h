@@ -68,8 +68,7 @@ void bus1_pool_trim(struct bus1_pool *pool);
 
 int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 		    u64 size);
-void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice,
-		    bool scrub);
+void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice);
 bool bus1_pool_keeps(const struct bus1_pool *pool,
 		     const struct bus1_pool_slice *slice);
 void bus1_pool_publish(struct bus1_pool_slice *slice);

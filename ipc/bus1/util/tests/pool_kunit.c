@@ -136,7 +136,7 @@ static void check_pool_empty(struct kunit *test, struct bus1_pool *pool)
 
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &slice, pool->size), 0);
 	KUNIT_EXPECT_EQ(test, slice.offset, 0);
-	bus1_pool_free(pool, &slice, false);
+	bus1_pool_free(pool, &slice);
 
 	bus1_pool_trim(pool);
 	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 0);
@@ -164,8 +164,8 @@ static void bus1_pool_test_limits(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, b.offset, 4 * PAGE_SIZE - 8);
 	KUNIT_EXPECT_EQ(test, b.size, 8);
 	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
-	bus1_pool_free(pool, &a, false);
-	bus1_pool_free(pool, &b, false);
+	bus1_pool_free(pool, &a);
+	bus1_pool_free(pool, &b);
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
 
@@ -180,7 +180,7 @@ static void bus1_pool_test_limits(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pool->size, BUS1_POOL_SIZE_MAX);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 1), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->n_pages), 1);
-	bus1_pool_free(pool, &a, false);
+	bus1_pool_free(pool, &a);
 	bus1_pool_unref(pool);
 }
 
@@ -211,7 +211,7 @@ static void bus1_pool_test_coalesce(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, bus1_pool_alloc(pool, &whole,
 							      3 * PAGE_SIZE),
 					-EXFULL);
-			bus1_pool_free(pool, &slices[orders[i][j]], false);
+			bus1_pool_free(pool, &slices[orders[i][j]]);
 			KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
 		}
 		check_pool_empty(test, pool);
@@ -261,7 +261,7 @@ static void pool_run_alloc(struct pool_run *run, struct piece *piece)
 		++run->n_full;
 		KUNIT_EXPECT_EQ(test, r, -EXFULL);
 		if (!r)
-			bus1_pool_free(run->pool, &piece->slice, false);
+			bus1_pool_free(run->pool, &piece->slice);
 		return;
 	}
 	KUNIT_EXPECT_EQ(test, r, 0);
@@ -287,7 +287,7 @@ static void pool_run_free(struct pool_run *run, struct piece *piece)
 			      "somebody else wrote to the slice");
 	bitmap_clear(run->map, slice->offset / BUS1_POOL_SLICE_ALIGN,
 		     slice->size / BUS1_POOL_SLICE_ALIGN);
-	bus1_pool_free(run->pool, slice, bus1_rnd(&run->rnd, 2));
+	bus1_pool_free(run->pool, slice);
 	piece->allocated = false;
 }
 
@@ -375,8 +375,8 @@ static void bus1_pool_test_pages(struct kunit *test)
 	/* Nothing to give back, then all but one page */
 	bus1_pool_trim(pool);
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->n_pages), 40);
-	bus1_pool_free(pool, &low, false);
-	bus1_pool_free(pool, &high, false);
+	bus1_pool_free(pool, &low);
+	bus1_pool_free(pool, &high);
 	pool_stop_idle(pool);
 	bus1_pool_trim(pool);
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->n_pages), 1);
@@ -389,8 +389,8 @@ static void bus1_pool_test_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, low.offset, 0);
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &low, 0, low.size, 0));
 
-	bus1_pool_free(pool, &middle, false);
-	bus1_pool_free(pool, &low, false);
+	bus1_pool_free(pool, &middle);
+	bus1_pool_free(pool, &low);
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
 }
@@ -403,7 +403,7 @@ static void bus1_pool_test_idle(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &slice, 64 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&pool->idle));
-	bus1_pool_free(pool, &slice, false);
+	bus1_pool_free(pool, &slice);
 	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&pool->idle));
 	/* Each run looks at what was used since the one before */
 	while (flush_delayed_work(&pool->idle) ||
@@ -416,7 +416,7 @@ static void bus1_pool_test_idle(struct kunit *test)
 	/* As few as that stay */
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &slice,
 					      N_PAGES_KEPT * PAGE_SIZE), 0);
-	bus1_pool_free(pool, &slice, false);
+	bus1_pool_free(pool, &slice);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&pool->idle));
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
@@ -470,9 +470,10 @@ static void bus1_pool_test_copy(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 10 + 2 * PAGE_SIZE,
 					 size - 10 - 2 * PAGE_SIZE, 0x22));
 
-	/* Scrubbed or not, the memory is still there for the next */
-	bus1_pool_free(pool, &a, false);
-	bus1_pool_free(pool, &b, true);
+	/* Cleared or not, the memory is still there for the next */
+	bus1_pool_zero(pool, &b, 0, b.size);
+	bus1_pool_free(pool, &a);
+	bus1_pool_free(pool, &b);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, size), 0);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, size), 0);
 	KUNIT_EXPECT_FALSE(test, slice_is(pool, &a, 0, size, 0));
@@ -481,10 +482,10 @@ static void bus1_pool_test_copy(struct kunit *test)
 	/* And nothing of all that went beyond its slice */
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &pad, 0, pad.size, 0x77));
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &after, 0, after.size, 0x77));
-	bus1_pool_free(pool, &a, false);
-	bus1_pool_free(pool, &b, false);
-	bus1_pool_free(pool, &pad, false);
-	bus1_pool_free(pool, &after, false);
+	bus1_pool_free(pool, &a);
+	bus1_pool_free(pool, &b);
+	bus1_pool_free(pool, &pad);
+	bus1_pool_free(pool, &after);
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
 }
@@ -511,14 +512,14 @@ static void bus1_pool_test_publish(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, bus1_pool_unpublish(pool, b.offset), &b);
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, b.offset));
 	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
-	bus1_pool_free(pool, &b, false);
+	bus1_pool_free(pool, &b);
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, b.offset));
 
 	/* A new one in that place is not published */
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 64), 0);
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, b.offset));
-	bus1_pool_free(pool, &b, false);
-	bus1_pool_free(pool, &a, false);
+	bus1_pool_free(pool, &b);
+	bus1_pool_free(pool, &a);
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
 }
@@ -561,7 +562,7 @@ static void bus1_pool_test_publish_walk(struct kunit *test)
 			;
 	}
 	for (i = 0; i < n; ++i)
-		bus1_pool_free(pool, &slices[i], false);
+		bus1_pool_free(pool, &slices[i]);
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
 }
@@ -601,7 +602,7 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 			bus1_crew_expect(crew, slice_is(pool, &piece->slice, 0,
 							piece->n,
 							piece->pattern));
-			bus1_pool_free(pool, &piece->slice, false);
+			bus1_pool_free(pool, &piece->slice);
 			piece->allocated = false;
 		}
 		if (i >= crowd->n_steps)
