@@ -207,20 +207,21 @@ const struct transport pipe_transport = {
 
 /* POSIX message queues, the same way. */
 
-#define MQUEUE	"bus1-bench"
-
 static int mqueue_new(size_t size, unsigned int depth)
 {
 	struct mq_attr attr = {
 		.mq_maxmsg = depth + 1,
 		.mq_msgsize = size ? size : 1,
 	};
+	char name[32];
 	int fd;
 
-	fd = sys6(SYS_mq_open, (long)MQUEUE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600,
+	/* Others may be at the same */
+	snprintf(name, sizeof(name), "bus1-bench-%d", getpid());
+	fd = sys6(SYS_mq_open, (long)name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600,
 		  (long)&attr, 0, 0);
 	must(fd, "mq_open");
-	must(sys3(SYS_mq_unlink, (long)MQUEUE, 0, 0), "mq_unlink");
+	must(sys3(SYS_mq_unlink, (long)name, 0, 0), "mq_unlink");
 	return fd;
 }
 

@@ -2,6 +2,7 @@
 /* What is measured. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -159,6 +160,13 @@ static void run_round_trip(const struct row *row, const struct transport *t)
 
 /* Several pairs of processes at once, a pair on each CPU. */
 
+/* They go on until they are killed: what it was has been said. */
+static void pair_has_failed(int signal)
+{
+	(void)signal;
+	_exit(1);
+}
+
 static void pair(const struct row *row, const struct transport *t, int cpu, int ready,
 		 int go, unsigned int n)
 {
@@ -199,6 +207,7 @@ static void run_pairs(const struct row *row, const struct transport *t)
 	if (t == &binder_transport && row->n > 1)
 		row_none("there is one context manager");
 	must(pipe(ready), "pipe");
+	signal(SIGCHLD, pair_has_failed);
 	for (i = 0; i < row->n; ++i) {
 		must(pipe(go[i]), "pipe");
 		if (!must(fork(), "fork")) {
