@@ -6,8 +6,8 @@ Usage: report.py DIRECTORY KERNEL
        report.py --docs PAGE NAME FILE...
 
 DIRECTORY has icount-1.output, icount-2.output (if any) and time.output (if any).
-Written there: results.csv, summary.csv, table.rst, and for gnuplot *.gp and *.dat. The tables are
-printed, too. With --docs, files take their place in PAGE, between two lines
+Written there: results.csv, summary.csv, table.rst of instructions, times.rst, and for gnuplot
+*.gp and *.dat. The tables are printed, too. With --docs, files take their place in PAGE, between two lines
 ".. NAME begin" and ".. NAME end".
 """
 
@@ -268,7 +268,7 @@ def plots(directory, r):
 
 def report(directory, kernel):
     os.chdir(directory)
-    print_lines, doc = [], []
+    print_lines, doc, times = [], [], []
     counted, timed = Results(), Results()
     for path in sorted(glob.glob("icount-*.output")):
         counted.read(path, path.removesuffix(".output"))
@@ -320,25 +320,29 @@ def report(directory, kernel):
         print_lines += spreads(timed)
         fastest = table(timed, "time", Results.lowest)
         print_lines += ["", "The fastest batch of all rounds:", ""] + plain(*fastest)
-        doc += [f"Nanoseconds per operation, emulated, kernel {kernel}, the fastest batch of all "
-                "rounds:", ""] + rst(*fastest) + [""]
+        rounds = max(len(v) for v in timed.values.values())
+        times += [f"Nanoseconds per operation, emulated, kernel {kernel}, the fastest batch of "
+                  f"{rounds} rounds:", ""] + rst(*fastest) + [""]
         off = [timed.spread(*key)[1] / timed.median(*key) for key in timed.values]
-        doc += [f"The highest round was {statistics.median(off):.1f} times the median, in half of "
-                "these numbers or more. Near 1 the machine was quiet, and only then medians "
-                "(which ``make bench`` prints, too) say something.", ""]
+        times += [f"The highest round was {statistics.median(off):.1f} times the median, in half of "
+                  "these numbers or more. Near 1 the machine was quiet, and only then medians "
+                  "(which ``make bench`` prints, too) say something.", ""]
         scale = scaling(timed)
         if scale:
             text = ["Pairs on two CPUs, work done against that of one pair: " + ", ".join(
                 f"{who} {n} pairs {x:.2f}" for who, n, x in scale) + "."]
             print_lines += [""] + text
-            doc += text + [""]
+            times += text + [""]
     for key, why in sorted(counted.none.items()):
         print_lines.append(f"not measured: {key[0]} {key[1]}: {why}")
     print("\n".join(print_lines))
-    with open("table.rst", "w", encoding="ascii") as f:
-        # Tables stay as they are.
-        f.write("\n".join("\n".join(textwrap.wrap(x, 98)) if ". " in x or x.endswith(".") else x
-                          for x in doc))
+    for name, lines in ("table.rst", doc), ("times.rst", times):
+        if lines:
+            with open(name, "w", encoding="ascii") as f:
+                # Tables stay as they are.
+                f.write("\n".join("\n".join(textwrap.wrap(x, 98))
+                                  if ". " in x or x.endswith((".", ":")) else x
+                                  for x in lines))
     errors = counted.errors + timed.errors
     if errors or not (counted.values or timed.values):
         sys.exit("\n".join(errors) or "nothing was measured")

@@ -208,18 +208,21 @@ run_plugin() {
 }
 
 take_over() {
-	local name dir=$out/all
+	local name dir=$out/all parts=()
 
-	[ -s "$dir/table.rst" ] || die "first: make bench"
-	[ -s "$out/profile/tables.rst" ] || die "first: make bench-profile"
-	[ -s "$out/shared/tables.rst" ] || die "first: make bench-shared"
-	"$bench/report.py" --docs "$top/Documentation/bus1/performance.rst" \
-		results "$dir/table.rst" profile "$out/profile/tables.rst" \
-		shared "$out/shared/tables.rst"
-	for name in size multicast growth; do
-		cp "$dir/$name.svg" "$top/Documentation/bus1/performance-$name.svg"
+	[ ! -s "$dir/table.rst" ] || parts+=(results "$dir/table.rst")
+	[ ! -s "$dir/times.rst" ] || parts+=(times "$dir/times.rst")
+	for name in profile shared; do
+		[ ! -s "$out/$name/tables.rst" ] || parts+=("$name" "$out/$name/tables.rst")
 	done
-	cp "$dir/summary.csv" "$top/Documentation/bus1/performance.csv"
+	[ ${#parts[@]} != 0 ] || die "first: make bench, bench-profile or bench-shared"
+	"$bench/report.py" --docs "$top/Documentation/bus1/performance.rst" "${parts[@]}"
+	if [ -s "$dir/table.rst" ]; then
+		for name in size multicast growth; do
+			cp "$dir/$name.svg" "$top/Documentation/bus1/performance-$name.svg"
+		done
+		cp "$dir/summary.csv" "$top/Documentation/bus1/performance.csv"
+	fi
 	# Other pages have some of these numbers.
 	"$top/tools/testing/check-docs" --numbers "$top" >&2
 }
