@@ -23,7 +23,8 @@ name=${1:?} image=${2:?} dir=${3:?} seconds=${4:?}
 tcg=(-accel 'tcg,thread=multi' -cpu max)
 # An event that is traced has the names of tasks recorded, too, by patching the scheduler while
 # it runs. QEMU has been seen to execute the breakpoint of that after it had gone.
-tcg_append="tsc=reliable trace_options=norecord-cmd"
+# On a busy host the timer has been seen not to tick in the time that the kernel allows it.
+tcg_append="tsc=reliable no_timer_check trace_options=norecord-cmd"
 kvm=(-accel kvm -cpu host)
 qemu=qemu-system-x86_64 machine=(-machine q35) console=ttyS0
 
