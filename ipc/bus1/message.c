@@ -141,6 +141,20 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
 	kvfree(cargo);
 }
 
+/**
+ * bus1_cargo_leave() - drop a reference, if others have some
+ * @cargo: pointer to cargo, or to NULL; NULL afterwards if it was dropped
+ *
+ * If it is the last one it stays: nothing takes time here.
+ *
+ * Context: Any.
+ */
+void bus1_cargo_leave(struct bus1_cargo **cargo)
+{
+	if (*cargo && refcount_dec_not_one(&(*cargo)->ref))
+		*cargo = NULL;
+}
+
 /* KASAN and KMSAN shall see each message end. */
 #define BUS1_MESSAGE_KEEP	(!IS_ENABLED(CONFIG_KASAN) && \
 				 !IS_ENABLED(CONFIG_KMSAN))

@@ -100,6 +100,7 @@ int bus1_layout_init(struct bus1_layout *layout, u64 n_bytes, u64 n_handles,
 struct bus1_cargo *bus1_cargo_new(size_t n_nodes, size_t n_files);
 struct bus1_cargo *bus1_cargo_ref(struct bus1_cargo *cargo);
 void bus1_cargo_unref(struct bus1_cargo *cargo);
+void bus1_cargo_leave(struct bus1_cargo **cargo);
 
 struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 				      struct bus1_user *sender,

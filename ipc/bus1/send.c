@@ -418,6 +418,8 @@ static void bus1_send_stage(struct bus1_send_dest *dest, struct bus1_tx *tx)
 	/* Freed later: nothing that takes time until the seal */
 	if (added)
 		dest->message = NULL;
+	else
+		bus1_cargo_leave(&message->cargo);
 }
 
 static void bus1_send_trace_commit(const struct bus1_send *send,
@@ -485,6 +487,11 @@ static void bus1_send_commit_handles(struct bus1_send *send, bool messages)
 		bus1_node_get(handle->node);
 		send->cargo->nodes[i] = bus1_node_ref(handle->node);
 	}
+	/*
+	 * Only messages hold it from here on: when receivers have let go of it, and
+	 * that may be before the caller gets to do anything more, nobody has it.
+	 */
+	bus1_cargo_leave(&send->cargo);
 }
 
 /* A message for the node of @handle with all of @iter. */

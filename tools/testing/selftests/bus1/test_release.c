@@ -368,4 +368,81 @@ TEST_F(release, races_end_with_exactly_one)
 	RECV_NONE(&self->a);
 }
 
+/*
+ * A SEND that has much to clean up behind itself: most of its destinations do not
+ * exist any more. The receiver meanwhile gets the handle, drops it, and destroys a
+ * node of its own: that is the order in which the owner of the handle hears of it.
+ */
+
+#define GONE 3000
+
+struct taker {
+	struct peer *peer;
+	__u64 node;
+	int r;
+};
+
+static void *taker_thread(void *arg)
+{
+	struct taker *t = arg;
+	struct bus1_cmd_recv recv;
+	int fd = t->peer->fd;
+
+	do {
+		t->r = bus1_recv(fd, 0, &recv);
+	} while (t->r == -EAGAIN);
+	if (!t->r)
+		t->r = bus1_handle_release(fd, recv_handle(t->peer, &recv, 0));
+	if (!t->r)
+		t->r = bus1_slice_release(fd, recv.msg.offset);
+	if (!t->r)
+		t->r = bus1_node_destroy(fd, t->node);
+	return NULL;
+}
+
+TEST_F(release, does_not_wait_for_the_send_that_gave_the_handle)
+{
+	static __u64 ids[GONE], dests[GONE + 1];
+	struct bus1_cmd_send send = {
+		.flags = BUS1_SEND_FLAG_CONTINUE,
+		.ptr_destinations = ptr(dests),
+		.n_destinations = GONE + 1,
+		.n_handles = 1,
+	};
+	struct taker taker = { .peer = &self->b };
+	struct bus1_cmd_recv recv;
+	pthread_t thread;
+	__u64 own;
+	int i;
+
+	for (i = 0; i < GONE; i++) {
+		ids[i] = 0x1000 + 4 * i;
+		dests[i + 1] = TRANSFER(&self->c, ids[i], &self->a);
+	}
+	ASSERT_EQ(0, bus1_nodes_destroy(self->c.fd, 0, ids, GONE));
+	for (i = 0; i < GONE; i++)
+		RECV(&self->a);
+	RECV_NONE(&self->a);
+
+	for (i = 0; i < 20; i++) {
+		taker.node = 0x100 + 4 * i;
+		own = 0x800 + 4 * i;
+		NODE(&self->b, taker.node);
+		dests[0] = TRANSFER(&self->b, taker.node, &self->a);
+		send.ptr_handles = ptr(&own);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, taker_thread,
+					    &taker));
+		EXPECT_EQ(0, bus1_send(self->a.fd, &send));
+		pthread_join(thread, NULL);
+		ASSERT_EQ(0, taker.r);
+		RECV_RELEASE(&self->a, own);
+		RECV_DESTROY(&self->a, dests[0]);
+		RECV_NONE(&self->a);
+		/* Its own notification */
+		ASSERT_EQ(0, bus1_recv(self->b.fd, 0, &recv));
+		ASSERT_EQ(BUS1_MSG_NODE_DESTROY, recv.msg.type);
+		ASSERT_EQ(0, bus1_handle_release(self->a.fd, dests[0]));
+	}
+}
+
 TEST_HARNESS_MAIN
