@@ -96,7 +96,7 @@ breaks() {
 
 # What is to be seen can happen: the assertion of REACH fails, and none before.
 reaches() {
-	finds 'assertion violated +!\(((1|waited|given)\)|\(+ends==)' "$@"
+	finds 'assertion violated +!\(((1|waited|told|given)\)|\(+ends==)' "$@"
 }
 
 attack='-DNQ=2 -DNTX=3 -DDEST_0=1 -DDEST_1=2 -DDEST_2=3'
@@ -201,7 +201,10 @@ holds	release -DCAP=3 -DWITH_DESTROY
 holds	release -DCAP=2 -DWITH_DESTROY -DREVERSED
 holds	release -DCAP=2 -DWITH_DESTROY -DREVERSED -DFAILS=1
 full	holds release -DCAP=3 -DWITH_DESTROY -DREVERSED -DFAILS=1
+holds	release -DCAP=3 -DWITH_SEND
+holds	release -DCAP=3 -DWITH_SEND -DREVERSED -DFAILS=1
 reaches	release -DCAP=3 -DREACH=true
+reaches	release -DCAP=3 -DWITH_SEND -DREACH=told
 reaches	release -DCAP=3 -DREACH=waited
 
 # Wake-ups. One is handed on without need: after a signal in bus1_ioctl_recv_wait().
@@ -233,6 +236,7 @@ breaks	release -DCAP=3 -DWITH_DESTROY -DREVERSED -DV_STALE_NO_DEATH
 breaks	release -DCAP=3 -DV_STALE_NO_REFS -DV_NOT_TAKEN_BACK
 breaks	release -DCAP=2 -DWITH_DESTROY -DREVERSED -DV_AGAIN_LATE
 breaks	release -DCAP=2 -DWITH_DESTROY -DREVERSED -DV_AGAIN_NO_PASS
+breaks	release -DCAP=3 -DWITH_SEND -DV_SEND_KEEPS
 breaks	wakeup -DV_WAKE_FIRST
 breaks	wakeup -DV_LOOK_FIRST
 breaks	wakeup -DCAP=2 -DNT=3 -DV_NO_HAND_BACK

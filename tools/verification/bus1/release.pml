@@ -6,6 +6,9 @@
  * destroys the node. node->refs is 1: a holder drops that (0), and the owner sends
  * the node to itself, and drops that again (1).
  *
+ * WITH_SEND: the owner has sent the node, and has not returned. Who received it drops
+ * it (0), and then destroys another node (2), of which the owner is told, too.
+ *
  * bus1_node_get()		get in Owner
  * bus1_node_put()		put()
  * bus1_node_release_locked()	RELEASE and COMMIT in put()
@@ -13,10 +16,14 @@
  * bus1_node_release_is_stale()	STALE()
  */
 #define NQ		1
-#ifdef WITH_DESTROY
+#if defined(WITH_DESTROY)
 #define NTX		3
 #define NFIN		3
 #define BEHIND(t)	(SEALED(2) && STAMP_LT(2, t))
+#elif defined(WITH_SEND)
+#define NTX		3
+#define NFIN		2
+#define BEHIND(t)	false
 #else
 #define NTX		2
 #define NFIN		2
@@ -40,7 +47,11 @@
 #include "queue.pml"
 
 #define CLAIMED		3
+#ifdef V_SEND_KEEPS
+byte refs = 2;			/* node->refs */
+#else
 byte refs = 1;			/* node->refs */
+#endif
 byte rel;			/* node->release.state */
 byte again = NONE;		/* node->release_again, with the position */
 bool dead;			/* node->death is set */
@@ -58,8 +69,12 @@ inline claimed(b) {
 		assert(due);		/* nobody has it, and it was not told before */
 		due = false
 	:: else ->
+#ifdef WITH_SEND
+		assert(!due);		/* it came before that was entered */
+#else
 		/* What is due is not lost, though it may come behind */
 		assert(!due || rel == READY)
+#endif
 	fi
 }
 
@@ -134,6 +149,15 @@ inline put(t, ph, n) {
 	od
 }
 
+/* Of a node, as far as the queue of the owner is concerned */
+inline destroy(old, n) {
+	atomic { !qlock[0] -> q_stage(0, 2, 1) };
+	tx_seal(2, old, n);
+	atomic { clock_pass(TS(2)) };
+	atomic { !qlock[0] -> if :: grp[G(0, 2)] == STAGED -> ready(0, 2) :: else fi }
+}
+
+#ifndef WITH_SEND
 proctype Holder()
 {
 	byte ph, n;
@@ -190,19 +214,41 @@ proctype Owner()
 	atomic { fin++ }
 }
 
-/* bus1_nodes_destroy(), as far as the queue of the owner is concerned */
+/* bus1_nodes_destroy() */
 proctype Destroyer()
 {
 	byte old, n;
 
 	atomic { enter(2) };
 	atomic { dead = true };
-	atomic { !qlock[0] -> q_stage(0, 2, 1) };
-	tx_seal(2, old, n);
-	atomic { clock_pass(TS(2)) };
-	atomic { !qlock[0] -> if :: grp[G(0, 2)] == STAGED -> ready(0, 2) :: else fi };
+	destroy(old, n);
 	atomic { reveal(2); fin++ }
 }
+#else
+/* The rest of bus1_send_deinit(), after it was committed */
+proctype Owner()
+{
+	byte ph, n;
+
+#ifdef V_SEND_KEEPS
+	atomic { enter(1) };
+	put(1, ph, n);
+#endif
+	atomic { fin++ }
+}
+
+/* It was received: HANDLE_RELEASE, and NODES_DESTROY */
+proctype Holder()
+{
+	byte ph, n, old;
+
+	atomic { enter(0) };
+	put(0, ph, n);
+	atomic { enter(2) };
+	destroy(old, n);
+	atomic { reveal(2); fin++ }
+}
+#endif
 
 proctype Receiver()
 {
