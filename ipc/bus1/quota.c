@@ -370,24 +370,27 @@ static void bus1_quota_return_locked(struct bus1_quota *quota,
 
 /*
  * Keep no more credit than is due, and be on the list if there is any. Only a
- * quota on the list may turn what it returns into credit on its own.
+ * quota on the list may turn what it returns into credit on its own. Who finds
+ * the list full has none: it is walked with the lock of the user held.
  */
 static void bus1_quota_settle_locked(struct bus1_quota *quota)
 {
 	struct bus1_user *user = quota->user;
+	bool any = false, listed, room;
 	unsigned int class, i;
-	bool any = false;
 	u32 batch, keep;
 
 	lockdep_assert_held(&user->lock);
 	lockdep_assert_held(&quota->lock);
 
 	bus1_quota_unpark_locked(quota);
+	listed = !list_empty(&quota->creditor_link);
+	room = listed || user->n_creditors < BUS1_CREDITORS_MAX;
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		batch = bus1_credit_batch(i, user->reserved[i].budget);
 		for (class = 0; class < BUS1_CLASS_N; ++class) {
 			keep = quota->credit[class][i];
-			if (user->tight[i])
+			if (user->tight[i] || !room)
 				keep = 0;
 			else if (keep > 2 * batch)
 				keep = batch;
@@ -396,10 +399,13 @@ static void bus1_quota_settle_locked(struct bus1_quota *quota)
 		}
 	}
 
-	if (any && list_empty(&quota->creditor_link))
+	if (any && !listed) {
 		list_add_tail(&quota->creditor_link, &user->creditors);
-	else if (!any)
+		++user->n_creditors;
+	} else if (!any && listed) {
 		list_del_init(&quota->creditor_link);
+		--user->n_creditors;
+	}
 }
 
 /*
@@ -1086,8 +1092,11 @@ void bus1_quota_deinit(struct bus1_quota *quota)
  */
 void bus1_quota_get_limits(struct bus1_quota *quota, struct bus1_cost *limits)
 {
+	unsigned int i;
+
 	spin_lock(&quota->lock);
-	memcpy(limits->n, quota->limits, sizeof(limits->n));
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		limits->n[i] = quota->limits[i];
 	spin_unlock(&quota->lock);
 }
 

@@ -108,6 +108,7 @@ static struct bus1_user *bus1_user_new(kuid_t uid)
 	for (i = 0; i < BUS1_RESOURCE_N; ++i)
 		bus1_fair_init(&user->reserved[i]);
 	INIT_LIST_HEAD(&user->creditors);
+	user->n_creditors = 0;
 	refcount_set(&user->refs, 1);
 	return user;
 }

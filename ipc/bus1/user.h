@@ -41,6 +41,12 @@ struct bus1_cost {
 	u32 n[BUS1_RESOURCE_N];
 };
 
+/*
+ * So many quotas of a user may have credit: all of them are visited under the user's
+ * lock when credit is taken back, or looked at. Others ask the user each time.
+ */
+#define BUS1_CREDITORS_MAX	1024
+
 /**
  * struct bus1_user - a user
  * @uid: the real uid of its peers (const)
@@ -50,6 +56,7 @@ struct bus1_cost {
  * @reserved: what its quotas have reserved for what they receive (user->lock)
  * @own: what its quotas have reserved for own commands (user->lock)
  * @creditors: quotas that have credit, or had until lately (user->lock)
+ * @n_creditors: how many there are, at most %BUS1_CREDITORS_MAX (user->lock)
  * @refs: reference count (atomic)
  * @node: in bus1_users (bus1_users_lock)
  *
@@ -65,6 +72,7 @@ struct bus1_user {
 	struct bus1_fair reserved[BUS1_RESOURCE_N];
 	u32 own[BUS1_RESOURCE_N];
 	struct list_head creditors;
+	unsigned int n_creditors;
 
 	refcount_t refs ____cacheline_aligned_in_smp;
 	struct hlist_node node;

@@ -408,6 +408,46 @@ static void bus1_quota_test_credit(struct kunit *test)
 	bus1_user_unref(user);
 }
 
+/* So many keep credit, and no more: the list of them is walked with a lock held. */
+static void bus1_quota_test_creditors(struct kunit *test)
+{
+	const enum bus1_resource res = BUS1_RESOURCE_BYTES;
+	const unsigned int n = BUS1_CREDITORS_MAX + 50;
+	struct bus1_user *user = user_get(test, 0);
+	struct bus1_quota **quotas;
+	struct bus1_share *share;
+	unsigned int i, round;
+
+	quotas = kunit_kcalloc(test, n, sizeof(*quotas), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, quotas);
+	for (i = 0; i < n; ++i)
+		quotas[i] = quota_new(test, user, i);
+	for (round = 0; round < 2; ++round) {
+		for (i = 0; i < n; ++i) {
+			KUNIT_EXPECT_EQ(test, charge(quotas[i], user, res, 1,
+						     &share), 0);
+			uncharge(quotas[i], share, res, 1);
+		}
+		KUNIT_EXPECT_GT(test, user->n_creditors, 0);
+		KUNIT_EXPECT_LE(test, user->n_creditors, BUS1_CREDITORS_MAX);
+		KUNIT_EXPECT_EQ(test, list_count_nodes(&user->creditors),
+				user->n_creditors);
+	}
+	/* Nobody is refused for it */
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(quotas[n - 1], res,
+						    bus1_user_limit(res)), 0);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(quotas[0], res, 1),
+			-EDQUOT);
+	bus1_quota_uncharge_own(quotas[n - 1], res, bus1_user_limit(res));
+	for (i = 0; i < n; ++i) {
+		check_quota_unused(test, quotas[i]);
+		bus1_quota_deinit(quotas[i]);
+	}
+	check_user_unused(test, user);
+	KUNIT_EXPECT_EQ(test, user->n_creditors, 0);
+	bus1_user_unref(user);
+}
+
 /* Charge and give back one slice, which is then parked. */
 static void park(struct kunit *test, struct bus1_quota *quota,
 		 struct bus1_user *user)
@@ -664,6 +704,7 @@ static struct kunit_case bus1_quota_cases[] = {
 	KUNIT_CASE(bus1_quota_test_sender_shares),
 	KUNIT_CASE(bus1_quota_test_sibling_shares),
 	KUNIT_CASE(bus1_quota_test_credit),
+	KUNIT_CASE(bus1_quota_test_creditors),
 	KUNIT_CASE(bus1_quota_test_parked),
 	KUNIT_CASE_SLOW(bus1_quota_test_threads),
 	{}
