@@ -248,6 +248,7 @@ void bus1_queue_entry_init(struct bus1_queue_entry *entry, u8 type)
 	entry->tx = NULL;
 	entry->state = BUS1_ENTRY_IDLE;
 	entry->leader = false;
+	entry->placed = false;
 	entry->type = type;
 }
 
@@ -560,6 +561,7 @@ static void bus1_queue_unlink_locked(struct bus1_queue *queue,
 	if (entry->siblings)
 		hlist_del_init(&entry->sibling);
 	entry->leader = false;
+	entry->placed = false;
 	entry->tx = NULL;
 	entry->state = state;
 	--queue->n;
@@ -890,6 +892,30 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 	spin_unlock(&queue->lock);
 }
 
+/*
+ * The position of an entry, if @ready, or what its transaction was last pushed to. A
+ * position does not change any more, so all entries on the way to the leader take a
+ * note of it: to ask for those of all entries takes as many steps as there are.
+ * Counts the steps in @n.
+ */
+static const struct bus1_stamp *
+bus1_queue_find_stamp_locked(struct bus1_queue_entry *entry, bool *ready,
+			     unsigned int *n)
+{
+	struct bus1_queue_entry *at = entry;
+
+	while (!at->leader && !at->placed) {
+		at = list_next_entry(at, group);
+		++*n;
+	}
+	*ready = at->placed || bus1_queue_is_ready(at);
+	for (; *ready && entry != at; entry = list_next_entry(entry, group)) {
+		entry->stamp = at->stamp;
+		entry->placed = true;
+	}
+	return &at->stamp;
+}
+
 /**
  * bus1_queue_purge() - drop what is stale on a list of siblings
  * @queue: queue to purge
@@ -904,9 +930,11 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
 		      struct list_head *drops)
 {
-	struct bus1_queue_entry *entry, *leader;
+	const struct bus1_stamp *stamp;
+	struct bus1_queue_entry *entry;
 	unsigned int n = 0;
 	HLIST_HEAD(todo);
+	bool ready;
 
 	spin_lock(&queue->lock);
 	bus1_queue_collect_locked(queue);
@@ -914,12 +942,8 @@ void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
 	while (!hlist_empty(&todo)) {
 		entry = hlist_entry(todo.first, struct bus1_queue_entry,
 				    sibling);
-		leader = entry;
-		for (; !leader->leader; ++n)
-			leader = list_next_entry(leader, group);
-		if (bus1_queue_is_doomed(queue, entry,
-					 bus1_queue_is_ready(leader),
-					 &leader->stamp)) {
+		stamp = bus1_queue_find_stamp_locked(entry, &ready, &n);
+		if (bus1_queue_is_doomed(queue, entry, ready, stamp)) {
 			bus1_queue_drop_locked(queue, entry, drops);
 		} else {
 			hlist_del(&entry->sibling);

@@ -85,11 +85,12 @@ enum bus1_entry_state {
  * @sibling: in @siblings while on a queue (queue->lock)
  * @siblings: list to be in while on a queue, or NULL (const while on a queue)
  * @tx: leader of a staged group: its transaction (queue->lock)
- * @stamp: leader of a ready group, or claimed entry: its position. Leader of a
+ * @stamp: leader of a ready group, claimed or @placed entry: its position. Leader of a
  *	staged group: what the transaction was last pushed to, in ts
  *	(queue->lock)
  * @state: &enum bus1_entry_state (queue->lock)
  * @leader: whether this entry stands for its group (queue->lock)
+ * @placed: whether @stamp is the position, though this is no leader (queue->lock)
  * @type: for the user of the queue (const while on a queue)
  */
 struct bus1_queue_entry {
@@ -104,6 +105,7 @@ struct bus1_queue_entry {
 	struct bus1_stamp stamp;
 	u8 state;
 	bool leader;
+	bool placed;
 	u8 type;
 };
 

@@ -465,6 +465,57 @@ static void bus1_queue_test_many_stale(struct kunit *test)
 	check_queue_empty(test, &queue);
 }
 
+/*
+ * To purge the nodes of one transaction one after the other takes a step for each:
+ * the first one finds the position for all of those behind it.
+ */
+static void bus1_queue_test_purge_group(struct kunit *test)
+{
+	const unsigned int n = 200;
+	struct hlist_head *nodes;
+	struct bus1_queue queue;
+	struct note *notes;
+	struct bus1_tx tx;
+	LIST_HEAD(drops);
+	unsigned int i;
+	u64 ts;
+
+	nodes = kunit_kcalloc(test, n, sizeof(*nodes), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, nodes);
+	notes = notes_new(test, n);
+	bus1_queue_init(&queue, &note_ops);
+	bus1_tx_init(&tx);
+	for (i = 0; i < n; ++i) {
+		notes[i].entry.siblings = &nodes[i];
+		KUNIT_EXPECT_FALSE(test, stage(&queue, &notes[i], &tx));
+	}
+	/* Not sealed: nothing to take note of */
+	bus1_queue_purge(&queue, &nodes[1], &drops);
+	KUNIT_EXPECT_FALSE(test, notes[1].entry.placed);
+	ts = seal(&tx);
+	bus1_queue_settle(&queue, &tx);
+
+	bus1_queue_purge(&queue, &nodes[10], &drops);
+	for (i = 1; i < n; ++i) {
+		KUNIT_EXPECT_EQ(test, notes[i].entry.placed, i >= 10);
+		if (i >= 10)
+			KUNIT_EXPECT_EQ(test, notes[i].entry.stamp.ts, ts);
+	}
+	KUNIT_EXPECT_TRUE(test, list_empty(&drops));
+
+	/* Every other one goes, and that is forgotten with it */
+	for (i = 1; i < n; i += 2) {
+		notes[i].stale = true;
+		bus1_queue_purge(&queue, &nodes[i], &drops);
+		KUNIT_EXPECT_FALSE(test, notes[i].entry.placed);
+		KUNIT_EXPECT_TRUE(test, hlist_empty(&nodes[i]));
+	}
+	KUNIT_EXPECT_EQ(test, list_count_nodes(&drops), n / 2);
+	for (i = 0; i < n; i += 2)
+		KUNIT_EXPECT_PTR_EQ(test, receive(test, &queue), &notes[i]);
+	check_queue_empty(test, &queue);
+}
+
 /* What was stale from the start is not added. */
 static void bus1_queue_test_stale_at_once(struct kunit *test)
 {
@@ -846,6 +897,7 @@ static struct kunit_case bus1_queue_cases[] = {
 	KUNIT_CASE(bus1_queue_test_group),
 	KUNIT_CASE(bus1_queue_test_no_more),
 	KUNIT_CASE(bus1_queue_test_many_stale),
+	KUNIT_CASE(bus1_queue_test_purge_group),
 	KUNIT_CASE(bus1_queue_test_stale_at_once),
 	KUNIT_CASE(bus1_queue_test_flush),
 	KUNIT_CASE(bus1_queue_test_close),
