@@ -394,7 +394,8 @@ static u64 bus1_ioctl_send_recv_deadline(u64 timeout)
 /* Receive a message that @n others came before. Only the first is waited for. */
 static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 				    const struct bus1_cmd_send_recv *args,
-				    struct bus1_msg __user *messages, u64 n)
+				    struct bus1_msg __user *messages, u64 n,
+				    u64 *told)
 {
 	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	struct bus1_recv recv = {
@@ -423,6 +424,7 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 		bus1_recv_abort(&recv);
 		return -EFAULT;
 	}
+	*told = n + 1;
 	return bus1_recv_commit(&recv);
 }
 
@@ -432,14 +434,14 @@ static int bus1_ioctl_send_recv_in(struct bus1_ioctl *ctx,
 				   struct bus1_msg __user *messages)
 {
 	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
-	u64 n;
+	u64 n, told = 0;
 	int r;
 
 	for (n = 0; n < args->n_messages; ++n) {
-		r = bus1_ioctl_send_recv_one(ctx, args, messages, n);
+		r = bus1_ioctl_send_recv_one(ctx, args, messages, n, &told);
 		if (r < 0) {
 			/* One more may have been told of than was received */
-			if (put_user(n, &uarg->n_received))
+			if (told != n && put_user(n, &uarg->n_received))
 				return -EFAULT;
 			return n ? 0 : r;
 		}

@@ -987,6 +987,63 @@ static void *seed_fn(void *arg)
 	return NULL;
 }
 
+struct two {
+	struct bus1_cmd_send_recv *cmd;
+	int fd;
+	int r;
+};
+
+static void *two_fn(void *arg)
+{
+	struct two *two = arg;
+
+	two->r = bus1_ioctl(two->fd, BUS1_CMD_SEND_RECV, two->cmd);
+	return NULL;
+}
+
+/*
+ * The second of two messages is told of on the page that stops; meanwhile the
+ * argument becomes read-only. The first one was received, and that was told.
+ */
+TEST_F(other, stopped_receiver_of_two_keeps_the_first_though_it_cannot_tell_more)
+{
+	struct bus1_msg *messages;
+	struct two two = { .fd = self->net.b.fd };
+	struct bus1_cmd_recv first;
+	__u8 *pages;
+
+	/* The page that stops comes behind one that does not */
+	pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, pages);
+	pages[0] = 1;
+	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
+	self->stall.page = pages + PAGE;
+	ASSERT_EQ(0, stall_register(self->stall.uffd, self->stall.page));
+	messages = (void *)(self->stall.page - sizeof(*messages));
+	two.cmd = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, two.cmd);
+	*two.cmd = SEND_RECV(.ptr_messages = ptr(messages), .n_messages = 2);
+
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "one"));
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "two"));
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, two_fn, &two));
+	ASSERT_EQ(0, stall_wait(&self->stall));
+	ASSERT_EQ(0, mprotect(two.cmd, PAGE, PROT_READ));
+	ASSERT_EQ(0, stall_resolve(&self->stall, self->content));
+	pthread_join(self->thread, NULL);
+	EXPECT_EQ(0, two.r);
+	EXPECT_EQ(1, two.cmd->n_received);
+	first = msg_as_recv(&messages[0]);
+	EXPECT_EQ(3, first.msg.n_bytes);
+	EXPECT_EQ(0, memcmp("one", slice_bytes(&self->net.b, &first), 3));
+	RECV_STR(&self->net.b, NODE_B, "two");
+	ASSERT_EQ(0, bus1_slice_release(self->net.b.fd, first.msg.offset));
+	munmap(two.cmd, PAGE);
+	munmap(pages, PAGE);
+}
+
 TEST_F(other, stopped_sender_of_a_seed_delays_no_message)
 {
 	struct bus1_cmd_recv r;
