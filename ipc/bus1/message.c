@@ -161,7 +161,7 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too, if
- * that is where the pool keeps its memory anyway, and if that is little of the pool: what
+ * it is the first one of the pool, and little of it, where memory is kept anyway: what
  * is wasted there, be it by a message that is smaller than the one before, is no more.
  * It is taken by whoever exchanges it first. A spare slice is no reason for EXFULL: it is
  * taken first of all, and given up if it does not fit. As with a message that is being
@@ -192,15 +192,30 @@ static void bus1_message_drop_slice(struct bus1_message *message)
 	message->slice.size = 0;
 }
 
+static noinline void bus1_message_trim(struct bus1_peer *peer)
+{
+	bus1_message_free_spare(peer);
+	bus1_pool_trim(peer->pool);
+}
+
 static void bus1_message_put(struct bus1_message *message)
 {
-	if (!BUS1_MESSAGE_KEEP ||
-	    !bus1_pool_keeps(message->peer->pool, &message->slice))
+	struct bus1_peer *peer = message->peer;
+
+	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(peer->pool, &message->slice))
 		bus1_message_drop_slice(message);
-	if (BUS1_MESSAGE_KEEP && !cmpxchg(&message->peer->spare, NULL, message))
-		return;
-	bus1_message_drop_slice(message);
-	kmem_cache_free(bus1_message_cache, message);
+	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message)) {
+		bus1_message_drop_slice(message);
+		kmem_cache_free(bus1_message_cache, message);
+	}
+
+	/*
+	 * [kept:A] pairs with [kept:B] in bus1_peer_teardown(): the one sees that
+	 * it is torn down, or the other one what is kept. Both exchange pointers,
+	 * or take pool->lock, which orders what comes before and after.
+	 */
+	if (unlikely(bus1_peer_is_disconnected(peer)))
+		bus1_message_trim(peer);
 }
 
 /**

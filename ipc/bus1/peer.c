@@ -316,12 +316,13 @@ void bus1_peer_teardown(struct bus1_peer *peer)
 		again = bus1_queue_close(&peer->queue, &drops);
 		bus1_peer_free_drops(&drops);
 	} while (again);
-	bus1_message_free_spare(peer);
-	bus1_pool_trim(peer->pool);
 
 	/* It has happened: now everybody may know */
 	/* [torn:A] pairs with [torn:B] in bus1_peer_is_disconnected() */
 	smp_store_release(&peer->is_torn_down, true);
+	/* [kept:B] pairs with [kept:A] in bus1_message_put() */
+	bus1_message_free_spare(peer);
+	bus1_pool_trim(peer->pool);
 	wake_up_all(&peer->active.waitq);
 	wake_up_all(&peer->waitq);
 exit:
@@ -354,19 +355,6 @@ void bus1_peer_release(struct bus1_peer *peer)
 {
 	if (bus1_active_release(&peer->active))
 		bus1_peer_teardown(peer);
-}
-
-/**
- * bus1_peer_is_disconnected() - ask whether a peer is disconnected
- * @peer: peer to ask
- *
- * Context: Any.
- * Return: True if it is; its nodes are destroyed then.
- */
-bool bus1_peer_is_disconnected(struct bus1_peer *peer)
-{
-	/* [torn:B] pairs with [torn:A] in bus1_peer_teardown() */
-	return smp_load_acquire(&peer->is_torn_down);
 }
 
 /**

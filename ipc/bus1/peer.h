@@ -116,7 +116,6 @@ bool bus1_peer_is_ready(struct bus1_peer *peer);
 void bus1_peer_free_drops(struct list_head *drops);
 bool bus1_peer_acquire(struct bus1_peer *peer);
 void bus1_peer_release(struct bus1_peer *peer);
-bool bus1_peer_is_disconnected(struct bus1_peer *peer);
 int bus1_peer_await_disconnect(struct bus1_peer *peer);
 int bus1_peer_disconnect(struct bus1_peer *peer);
 void bus1_peer_teardown(struct bus1_peer *peer);
@@ -127,5 +126,18 @@ int bus1_peer_transfer(struct bus1_peer *src, u64 id, struct bus1_peer *dst,
 void bus1_peer_transfer_done(struct bus1_handle *src, struct bus1_handle *dst,
 			     bool commit);
 void bus1_peer_show(struct bus1_peer *peer, struct seq_file *m);
+
+/**
+ * bus1_peer_is_disconnected() - ask whether a peer is disconnected
+ * @peer: peer to ask
+ *
+ * Context: Any.
+ * Return: True if it is; its nodes are destroyed then.
+ */
+static inline bool bus1_peer_is_disconnected(const struct bus1_peer *peer)
+{
+	/* [torn:B] pairs with [torn:A] in bus1_peer_teardown() */
+	return smp_load_acquire(&peer->is_torn_down);
+}
 
 #endif /* __BUS1_PEER_H */

@@ -368,6 +368,8 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
  * @pool: the pool
  * @slice: the slice, allocated
  *
+ * It has to be the first one: another would keep offsets high for as long as it stays.
+ *
  * Context: Any.
  * Return: True if the pool would keep its memory anyway, and has so much room that
  *	it is in nobody's way.
@@ -375,7 +377,7 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
 bool bus1_pool_keeps(const struct bus1_pool *pool,
 		     const struct bus1_pool_slice *slice)
 {
-	return slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE &&
+	return !slice->offset && slice->size <= BUS1_POOL_KEEP * PAGE_SIZE &&
 	       pool->size >= BUS1_POOL_KEEP_MIN;
 }
 

@@ -316,6 +316,26 @@ TEST_F(pool, low_offsets_are_used_again)
 	EXPECT_GE(first + 16 * PAGE, max);
 }
 
+/* Not even a SEND that fails leaves anything in the way of who maps little. */
+TEST_F(pool, low_offsets_are_used_after_a_failed_send)
+{
+	struct bus1_cmd_recv r = { .max_offset = 4096 };
+	struct iovec vecs[2] = { { self, 1500 }, { NULL, 1500 } };
+	int i;
+
+	NODE(&self->net.b, 0x400);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, self,
+					    3000));
+		ASSERT_EQ(-EFAULT, msg_send(self->net.a.fd, .dst = &self->net.ab,
+					    .n_dst = 1, .vecs = vecs,
+					    .n_vecs = 2));
+		ASSERT_EQ(0, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r));
+		EXPECT_EQ(0, r.msg.offset);
+		ASSERT_EQ(0, bus1_slice_release(self->net.b.fd, r.msg.offset));
+	}
+}
+
 /* What is alive in the pool of a peer. */
 struct live {
 	struct bus1_cmd_recv r;
