@@ -320,13 +320,14 @@ TEST_F(pool, low_offsets_are_used_again)
 TEST_F(pool, low_offsets_are_used_after_a_failed_send)
 {
 	struct bus1_cmd_recv r = { .max_offset = 4096 };
-	struct iovec vecs[2] = { { self, 1500 }, { NULL, 1500 } };
+	static __u8 bytes[3000];
+	struct iovec vecs[2] = { { bytes, 1500 }, { NULL, 1500 } };
 	int i;
 
 	NODE(&self->net.b, 0x400);
 	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, self,
-					    3000));
+		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, bytes,
+					    sizeof(bytes)));
 		ASSERT_EQ(-EFAULT, msg_send(self->net.a.fd, .dst = &self->net.ab,
 					    .n_dst = 1, .vecs = vecs,
 					    .n_vecs = 2));
