@@ -155,9 +155,11 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 		*cargo = NULL;
 }
 
-/* KASAN and KMSAN shall see each message end. */
+/* KASAN and KMSAN shall see each message end, unless a build says otherwise. */
+#ifndef BUS1_MESSAGE_KEEP
 #define BUS1_MESSAGE_KEEP	(!IS_ENABLED(CONFIG_KASAN) && \
 				 !IS_ENABLED(CONFIG_KMSAN))
+#endif
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too, if

@@ -36,6 +36,8 @@ find "$out" -type l ! -exec test -e {} \; -delete
 flags=()
 [[ $name != @(debug|leaks|um-kasan) ]] || flags=(KCFLAGS="-g -fno-wrapv -fsanitize=signed-integer-overflow \
 -fsanitize-undefined-trap-on-error")
+# Once with KASAN, and messages that are used again.
+[ "$name" != um-kasan ] || flags[0]+=" -DBUS1_MESSAGE_KEEP=1"
 
 say "building the module for $(cat "$kernel/release")${variant:+ ($variant)}"
 "$here/kmake.sh" "$name" M="$out" -j"$jobs" W=1 "${flags[@]}" "$@" modules >"$out/make.log" 2>&1 || {
