@@ -26,7 +26,7 @@ fuzzer=$("$here/fuzzer.sh")
 # Lines of a function that is inlined before they are counted count for nobody.
 ko=$("$here/module.sh" "$name" gcov GCOV_PROFILE=y KCFLAGS=-fno-early-inlining)
 read -ra programs <<<"${FUZZ_TESTS:-}"
-tests=$("$here/selftests.sh" ${programs[@]+"${programs[@]/#/test_}"})
+tests=$("$here/selftests.sh" -a "$abis" ${programs[@]+"${programs[@]/#/test_}"})
 cp "$ko" "$dir/modules/"
 cp "$fuzzer" "$fuzz/gcov.sh" "$dir/files/"
 for file in "$fuzz"/corpus/*; do

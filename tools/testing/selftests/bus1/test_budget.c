@@ -459,4 +459,49 @@ TEST_F(user, fdinfo_tells_who_holds_what)
 	EXPECT_EQ(1, used(self->b.fd, SLICES));
 }
 
+/* More than are copied at once. */
+#define N_SENDERS	50
+
+TEST_F(user, fdinfo_tells_of_each_of_many_senders_once)
+{
+	unsigned int uid, slices, told[N_SENDERS] = {}, all = 0;
+	struct peer peers[N_SENDERS];
+	char path[64], line[256];
+	__u64 id;
+	FILE *f;
+	int i;
+
+	PEER_OPEN_AS(&self->b, UID_B);
+	NODE(&self->b, NODE_B);
+	for (i = 0; i < N_SENDERS; i++) {
+		PEER_OPEN_AS(&peers[i], 3000000001U + i);
+		id = TRANSFER(&self->b, NODE_B, &peers[i]);
+		/* Every third has a handle and sends nothing. */
+		if (i % 3)
+			ASSERT_EQ(0, bus1_send_str(peers[i].fd, id, "x"));
+	}
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->b.fd);
+	f = fopen(path, "re");
+	ASSERT_NE(NULL, f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "bus1-sender: %u %u", &uid, &slices) != 2)
+			continue;
+		all++;
+		if (uid == UID_B)
+			continue;
+		ASSERT_LE(3000000001U, uid);
+		ASSERT_GT(3000000001U + N_SENDERS, uid);
+		EXPECT_EQ(1, slices);
+		told[uid - 3000000001U]++;
+	}
+	fclose(f);
+	for (i = 0; i < N_SENDERS; i++) {
+		EXPECT_EQ(!!(i % 3), told[i]) {
+			TH_LOG("sender %d of %u lines", i, all);
+		}
+		peer_close(&peers[i]);
+	}
+}
+
 TEST_HARNESS_MAIN

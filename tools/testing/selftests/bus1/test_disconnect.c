@@ -74,6 +74,23 @@ TEST_F(disconnect, every_command_is_eshutdown)
 	RECV_NONE(&self->b);
 }
 
+TEST_F(disconnect, what_is_no_command_stays_enotty)
+{
+	/* No such number, no such size, another device's. */
+	const unsigned int commands[] = {
+		_IOWR(0x96, 0x03, __u64), _IOWR(0x96, 0x01, __u32),
+		_IOWR(0x97, 0x01, struct bus1_cmd_peer_reset),
+	};
+	struct bus1_cmd_peer_reset query;
+	size_t i;
+
+	memset(&query, 0, sizeof(query));
+	ASSERT_EQ(0, bus1_disconnect(self->a.fd));
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		EXPECT_EQ(-ENOTTY, bus1_ioctl(self->a.fd, commands[i], &query));
+	EXPECT_EQ(0, query.max_slices);
+}
+
 TEST_F(disconnect, poll_says_hup_alone)
 {
 	ASSERT_EQ(0, bus1_send_str(self->a.fd, 8, "x"));
