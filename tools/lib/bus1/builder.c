@@ -207,25 +207,7 @@ EXPORT int bus1_builder_get_error(struct bus1_builder *builder, size_t index)
 	return builder->errors[index];
 }
 
-/* Are they of now, and not of before a flush? From now on the kernel may know them. */
-static int handles_use(struct handles *handles)
-{
-	struct bus1_handle *handle;
-	size_t i;
-	int r;
-
-	for (i = 0; i < handles->n; i++) {
-		handle = handles->handles[i];
-		r = bus1__handle_check(handle);
-		if (r < 0)
-			return r;
-		if (!(handle->id & BUS1_HANDLE_FLAG_REMOTE))
-			handle->used = true;
-	}
-	return 0;
-}
-
-/* All that the kernel has to know, but for flags. */
+/* All that the kernel has to know, but for flags; finish() follows. */
 static int prepare(struct bus1_builder *builder, struct bus1_cmd_send *send)
 {
 	size_t n = builder->destinations.n, i;
@@ -233,10 +215,6 @@ static int prepare(struct bus1_builder *builder, struct bus1_cmd_send *send)
 	int r;
 
 	r = bus1__check(builder->peer);
-	if (r == 0)
-		r = handles_use(&builder->handles);
-	if (r == 0)
-		r = handles_use(&builder->destinations);
 	if (r < 0)
 		return r;
 	if (n) {
@@ -248,6 +226,14 @@ static int prepare(struct bus1_builder *builder, struct bus1_cmd_send *send)
 			errors[i] = -ENODATA;
 	}
 	builder->n_errors = 0;
+	r = bus1__handles_use(builder->handles.handles, builder->handles.n);
+	if (r < 0)
+		return r;
+	r = bus1__handles_use(builder->destinations.handles, n);
+	if (r < 0) {
+		bus1__handles_used(builder->handles.handles, builder->handles.n, false);
+		return r;
+	}
 	memset(send, 0, sizeof(*send));
 	send->ptr_destinations = (uintptr_t)builder->destinations.ids;
 	send->ptr_errors = n ? (uintptr_t)builder->errors : 0;
@@ -270,12 +256,12 @@ static void take_errors(struct bus1_builder *builder)
 		builder->n_errors = n;
 }
 
-static void shared(struct bus1_builder *builder)
+/* Whether or not somebody has got it. */
+static void finish(struct bus1_builder *builder, bool sent)
 {
-	size_t i;
-
-	for (i = 0; i < builder->handles.n; i++)
-		bus1__handle_shared(builder->handles.handles[i]);
+	take_errors(builder);
+	bus1__handles_used(builder->handles.handles, builder->handles.n, sent);
+	bus1__handles_used(builder->destinations.handles, builder->destinations.n, false);
 }
 
 static int send_it(struct bus1_builder *builder, uint64_t flags)
@@ -289,13 +275,11 @@ static int send_it(struct bus1_builder *builder, uint64_t flags)
 		return r;
 	send.flags = flags;
 	r = bus1__ioctl(builder->peer, BUS1_CMD_SEND, &send);
-	take_errors(builder);
+	finish(builder, r == 0);
 	if (r < 0)
 		return bus1__fail(BUS1_COMMAND_SEND, r);
 	for (i = 0; i < builder->n_errors; i++)
 		n += builder->errors[i] == 0;
-	if (n > 0 || flags & BUS1_SEND_FLAG_SEED)
-		shared(builder);
 	return n;
 }
 
@@ -322,11 +306,11 @@ EXPORT int bus1_handle_send(struct bus1_handle *handle, const void *data, size_t
 	};
 	int r;
 
-	r = bus1__handle_check(handle);
+	r = bus1__handles_use(&handle, 1);
 	if (r < 0)
 		return r;
-	handle->used = true;
 	r = bus1__ioctl(handle->peer, BUS1_CMD_SEND, &send);
+	bus1__handles_used(&handle, 1, false);
 	return r < 0 ? bus1__fail(BUS1_COMMAND_SEND, r) : 1;
 }
 
@@ -354,9 +338,10 @@ static bool call_done(struct bus1_peer *peer, const struct call *call)
 	return done;
 }
 
+/* The request is sent, and the receiver may have dropped it already. */
 static void call_sent(void *data)
 {
-	shared(data);
+	finish(data, true);
 }
 
 EXPORT int bus1_builder_call(struct bus1_builder *builder, int64_t timeout_ns,
@@ -371,13 +356,16 @@ EXPORT int bus1_builder_call(struct bus1_builder *builder, int64_t timeout_ns,
 	if (builder->destinations.n != 1)
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -EINVAL);
 	r = handles_grow(&builder->handles);
-	if (r == 0)
-		r = prepare(builder, &cmd.send);
 	/* It has no handler: what comes is taken out before there is a need for one. */
 	if (r == 0)
 		r = bus1_node_new(peer, BUS1_ID_AUTO, NULL, NULL, &node);
 	if (r < 0)
 		return r;
+	r = prepare(builder, &cmd.send);
+	if (r < 0) {
+		bus1_node_unref(node);
+		return r;
+	}
 	call.id = bus1_node_get_id(node);
 	builder->handles.ids[builder->handles.n] = call.id;
 	cmd.send.ptr_handles = (uintptr_t)builder->handles.ids;
@@ -392,18 +380,25 @@ EXPORT int bus1_builder_call(struct bus1_builder *builder, int64_t timeout_ns,
 		peer->call = &call;
 	pthread_mutex_unlock(&peer->lock);
 	if (r < 0) {
+		finish(builder, false);
 		bus1_node_unref(node);
 		return bus1__fail(BUS1_COMMAND_LIBRARY, r);
 	}
 
 	while (!call_done(peer, &call)) {
 		r = bus1__receive(peer, &cmd, BATCH, call_sent, builder);
-		take_errors(builder);
-		if (cmd.flags & BUS1_SEND_RECV_FLAG_SEND)
+		if (cmd.flags & BUS1_SEND_RECV_FLAG_SEND) {
+			finish(builder, false);
 			break;
-		node->handle->used = true;
+		}
 		if (r < 0)
 			break;
+	}
+	/* The kernel knows the node if it was sent. */
+	if (!(cmd.flags & BUS1_SEND_RECV_FLAG_SEND)) {
+		pthread_mutex_lock(&peer->lock);
+		node->handle->used = true;
+		pthread_mutex_unlock(&peer->lock);
 	}
 
 	pthread_mutex_lock(&peer->lock);

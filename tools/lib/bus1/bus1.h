@@ -26,13 +26,18 @@
  *	 - one thread: not two threads at the same time on the same object; it can be
  *	   another thread each time.
  *	Handlers run in the thread that dispatches, without any lock held: they can call
- *	everything, bus1_peer_dispatch() and the dropping of their own node included.
+ *	everything, bus1_peer_dispatch() and the dropping of their own node included. What
+ *	a handler or bus1_peer_recv() is told with %BUS1_TYPE_NODE_RELEASE is true at that
+ *	moment, whatever other threads do: nobody else has a handle, and none is on its way.
+ *	If they give the handle away meanwhile, it is told later.
  *
  * Processes
  *	Objects belong to the process that made them. In a child of fork() the functions
  *	fail with -ECHILD, or return nothing, and dropping references frees memory and
  *	closes descriptors, but tells the kernel nothing: the parent's objects stay as they
- *	are. Children that were made by clone() or vfork() itself must not use them at all.
+ *	are. A handler may fork: bus1_peer_dispatch() returns -ECHILD in the child when the
+ *	handler has returned. Children that were made by clone() or vfork() itself must not
+ *	use them at all.
  *	Descriptors are close-on-exec, all of them.
  *
  * Cancellation
@@ -193,7 +198,8 @@ int bus1_peer_new_path(const char *path, struct bus1_peer **peer);
  * The peer owns @fd from then on, and closes it at its end. On failure it stays the
  * caller's. The descriptor may have been used before: then bus1_peer_flush() gets rid of
  * what others left there. Its flags are left alone; O_NONBLOCK makes no difference to
- * any function.
+ * any function, but that each signal with a handler ends a wait (-EINTR), SA_RESTART or
+ * not.
  *
  * No more than one &struct bus1_peer should be used on an open file, in all processes
  * together: each would receive what is meant for the other.
@@ -280,11 +286,14 @@ int bus1_peer_steal_fd(struct bus1_peer *peer);
  *
  * Destroys all nodes, drops the seed and what is queued, as one transaction. Everything
  * fails with -ESHUTDOWN then. Data of messages that are still held must not be read any
- * more. A bus1_peer_recv() that waits in another thread returns -ESHUTDOWN.
+ * more. A bus1_peer_recv() that waits in another thread returns -ESHUTDOWN; what another
+ * thread is about to receive is dropped, and descriptors that came with it stay open:
+ * nobody can tell which these are.
  *
  * Any thread.
  *
- * Return: 0, -ESHUTDOWN, -EINTR, -EBADF, -ECHILD.
+ * Return: 0, -ESHUTDOWN, -EBADF, -ECHILD; -EINTR if a signal has ended the wait for commands
+ * of other threads: the peer is disconnected all the same.
  */
 int bus1_peer_disconnect(struct bus1_peer *peer);
 
@@ -413,7 +422,8 @@ int bus1_peer_dispatch(struct bus1_peer *peer, unsigned int max);
  * Any thread.
  *
  * Return: 0; -EAGAIN if there is none and @timeout_ns is 0; -ETIMEDOUT; -EINTR after a
- * signal whose handler was not installed with SA_RESTART; or as bus1_peer_dispatch().
+ * signal whose handler was not installed with SA_RESTART, or after any that has a handler
+ * if the descriptor is O_NONBLOCK; or as bus1_peer_dispatch().
  */
 int bus1_peer_recv(struct bus1_peer *peer, int64_t timeout_ns, struct bus1_message **message);
 
@@ -465,12 +475,15 @@ int bus1_peer_trim(struct bus1_peer *peer);
  *
  * The kernel hears of a new node with the first command that uses its handle. Each node
  * that the library chooses the ID of has one of its own, in all processes that ever used
- * the peer.
+ * the peer. An ID of one's own choice can be used again when the node is destroyed and all
+ * references of its handle are dropped. If other threads receive then, what they have
+ * received for the old node may be taken for a message to the new one.
  *
  * Any thread.
  *
  * Return: 0, -EINVAL if @id is none that an owner can choose, -EEXIST if this process has a
- * node with that ID, -ENOMEM, -ESTALE, -EBADF, -ECHILD.
+ * node with that ID, -ESTALE if it has a handle of a destroyed one, -ENOMEM, -EBADF,
+ * -ECHILD.
  */
 int bus1_node_new(struct bus1_peer *peer, uint64_t id, bus1_handler_t handler,
 		  void *userdata, struct bus1_node **node);
@@ -489,8 +502,10 @@ struct bus1_node *bus1_node_ref(struct bus1_node *node);
  * bus1_node_unref() - drop a reference
  * @node: the node, or NULL
  *
- * With the last one the node is destroyed, if it is not yet. A message keeps the node
- * that it is for.
+ * With the last one the node is destroyed, if it is not yet, and what the library has
+ * received for it is dropped. A message that was handed out keeps the node that it is for.
+ * If the kernel has no memory to destroy it, that is tried again with each receiving, and
+ * by bus1_peer_trim(); bus1_node_destroy() tells.
  *
  * Any thread.
  *
@@ -503,7 +518,7 @@ struct bus1_node *bus1_node_unref(struct bus1_node *node);
  * @node: the node
  *
  * Holders are notified. Its handler is not called again, but for calls that other threads
- * are in.
+ * are in: not for what was received before, either. Its handle cannot be used any more.
  *
  * Any thread.
  *
@@ -646,7 +661,9 @@ int bus1_handle_transfer_fd(struct bus1_handle *handle, int fd, uint64_t *id);
  * @userdata: given to @handler
  *
  * It is called as long as the object is there. Handles to nodes of the same peer that
- * have a &struct bus1_node call that one's handler instead.
+ * have a &struct bus1_node call that one's handler instead. A handle whose notification
+ * was received before this function is called does not call @handler: whoever depends on
+ * it asks bus1_handle_is_destroyed() afterwards.
  *
  * Any thread.
  */
@@ -735,7 +752,8 @@ struct bus1_message *bus1_message_unref(struct bus1_message *message);
  *
  * Any thread.
  *
- * Return: what the handler returns, or 0 if there is none.
+ * Return: what the handler returns, or 0 if there is none, or if its node was destroyed by
+ * this process; -ECHILD.
  */
 int bus1_message_dispatch(struct bus1_message *message);
 
@@ -842,8 +860,11 @@ size_t bus1_message_get_n_handles(struct bus1_message *message);
  *
  * Any thread.
  *
+ * If the node was destroyed later, and that was received before anybody has asked for the
+ * handle, it is one that bus1_handle_is_destroyed().
+ *
  * Return: 0; -ERANGE if there are not so many; -EHOSTUNREACH if its node was destroyed
- * before the message was sent; -ENOMEM, -ESTALE, -EBADF, -ECHILD.
+ * before the message was sent; -ENOMEM, -ESTALE, -ESHUTDOWN, -EBADF, -ECHILD.
  */
 int bus1_message_get_handle(struct bus1_message *message, size_t index,
 			    struct bus1_handle **handle);

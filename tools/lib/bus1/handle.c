@@ -116,7 +116,6 @@ static struct bus1_handle *handle_alloc(struct bus1_peer *peer, uint64_t id)
 	if (!handle)
 		return NULL;
 	atomic_init(&handle->refs, 1);
-	atomic_init(&handle->used, false);
 	atomic_init(&handle->destroyed, false);
 	handle->epoch = peer->epoch;
 	handle->id = id;
@@ -128,6 +127,19 @@ static void handle_free(struct bus1_handle *handle)
 {
 	bus1_peer_unref(handle->peer);
 	free(handle);
+}
+
+/* An object for an ID that has none, or NULL. */
+struct bus1_handle *bus1__handle_new_locked(struct bus1_peer *peer, uint64_t id)
+{
+	struct bus1_handle *handle;
+
+	handle = handle_alloc(peer, id);
+	if (!handle)
+		return NULL;
+	handle->used = true;
+	insert_locked(peer, handle);
+	return handle;
 }
 
 /*
@@ -195,20 +207,119 @@ int bus1__handle_check(const struct bus1_handle *handle)
 	return 0;
 }
 
-/*
- * It was given to others: a notification that was received before, and says that there are
- * none, is not true any more.
- */
-void bus1__handle_shared(struct bus1_handle *handle)
+static bool is_own(const struct bus1_handle *handle)
+{
+	return !(handle->id & BUS1_HANDLE_FLAG_REMOTE);
+}
+
+static int destroy_ids(struct bus1_peer *peer, const uint64_t *ids, size_t n)
+{
+	struct bus1_cmd_nodes_destroy cmd = {
+		.flags = BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES,
+		.ptr_nodes = (uintptr_t)ids,
+		.n_nodes = n,
+	};
+	int r;
+
+	do {
+		r = bus1__ioctl(peer, BUS1_CMD_NODES_DESTROY, &cmd);
+	} while (r == -EINTR);
+	return r;
+}
+
+/* A command is about to name it; bus1__handles_used() follows. */
+static int use(struct bus1_handle *handle)
 {
 	struct bus1_peer *peer = handle->peer;
+	int r;
 
-	if (handle->id & BUS1_HANDLE_FLAG_REMOTE)
+	r = bus1__handle_check(handle);
+	if (r < 0 || !is_own(handle))
+		return r;
+	pthread_mutex_lock(&peer->lock);
+	if (handle->destroyed || (handle->node && handle->node->gone)) {
+		r = -ESTALE;
+	} else {
+		handle->used = true;
+		handle->busy++;
+	}
+	pthread_mutex_unlock(&peer->lock);
+	return bus1__fail(BUS1_COMMAND_LIBRARY, r);
+}
+
+/* The command has ended. If @shared it has given the handle to others. */
+static void used(struct bus1_handle *handle, bool shared)
+{
+	struct bus1_peer *peer = handle->peer;
+	bool destroy, idle, rearm;
+
+	if (!is_own(handle))
 		return;
 	pthread_mutex_lock(&peer->lock);
-	if (handle->node)
-		handle->node->shares++;
+	if (shared)
+		handle->shared = ++peer->clock;
+	idle = --handle->busy == 0;
+	destroy = idle && handle->again && !handle->destroying;
+	rearm = idle && handle->rearm && !destroy;
+	if (destroy)
+		handle->again = false;
+	if (rearm) {
+		handle->rearm = false;
+		handle->busy++;
+		atomic_fetch_add(&handle->refs, 1);
+	}
 	pthread_mutex_unlock(&peer->lock);
+	if (destroy && bus1__tell(peer, handle->epoch))
+		destroy_ids(peer, &handle->id, 1);
+	if (rearm)
+		bus1__handle_rearm(handle);
+}
+
+/* All of them can be used, and are in use, or none. */
+int bus1__handles_use(struct bus1_handle *const *handles, size_t n)
+{
+	size_t i;
+	int r;
+
+	for (i = 0; i < n; i++) {
+		r = use(handles[i]);
+		if (r < 0) {
+			bus1__handles_used(handles, i, false);
+			return r;
+		}
+	}
+	return 0;
+}
+
+void bus1__handles_used(struct bus1_handle *const *handles, size_t n, bool shared)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		used(handles[i], shared);
+}
+
+/*
+ * Lets the kernel say anew that nobody else has the node, now or when that is so. The caller
+ * has a reference, which goes, and has counted it as busy. It needs no memory there: it
+ * fails when the peer is disconnected only, and then nothing is said any more.
+ */
+void bus1__handle_rearm(struct bus1_handle *handle)
+{
+	struct bus1_cmd_handle_transfer cmd = {
+		.src_handle = handle->id,
+		.dst_fd = -1,
+		.dst_handle = BUS1_HANDLE_INVALID,
+	};
+	int r;
+
+	do {
+		r = bus1__ioctl(handle->peer, BUS1_CMD_HANDLE_TRANSFER, &cmd);
+	} while (r == -EINTR);
+	if (r == 0 && cmd.dst_handle != BUS1_HANDLE_INVALID)
+		bus1__handle_release(handle->peer, cmd.dst_handle);
+	used(handle, false);
+	bus1_handle_unref(handle);
 }
 
 EXPORT int bus1_handle_new(struct bus1_peer *peer, uint64_t id, struct bus1_handle **handle)
@@ -267,16 +378,15 @@ static int transfer(struct bus1_handle *handle, int fd, uint64_t *id)
 	};
 	int r;
 
-	r = bus1__handle_check(handle);
+	r = use(handle);
 	if (r < 0)
 		return r;
-	handle->used = true;
 	r = bus1__ioctl(handle->peer, BUS1_CMD_HANDLE_TRANSFER, &cmd);
 	if (r == 0 && cmd.dst_handle == BUS1_HANDLE_INVALID)
 		r = -EHOSTUNREACH;
+	used(handle, r == 0);
 	if (r < 0)
 		return bus1__fail(BUS1_COMMAND_HANDLE_TRANSFER, r);
-	bus1__handle_shared(handle);
 	*id = cmd.dst_handle;
 	return 0;
 }
@@ -334,6 +444,50 @@ EXPORT uint64_t bus1_handle_get_id(struct bus1_handle *handle)
  * Nodes
  */
 
+static bool is_doomed_locked(struct bus1_peer *peer, uint64_t id)
+{
+	struct bus1_node *node;
+
+	for (node = peer->doomed; node; node = node->next)
+		if (node->id == id)
+			return true;
+	return false;
+}
+
+/* There was no memory to destroy them when they were dropped: now. */
+void bus1__destroy_doomed(struct bus1_peer *peer)
+{
+	struct bus1_node *next, *node;
+	int r;
+
+	pthread_mutex_lock(&peer->lock);
+	node = peer->doomed;
+	peer->doomed = NULL;
+	pthread_mutex_unlock(&peer->lock);
+	for (; node; node = next) {
+		next = node->next;
+		r = bus1__tell(peer, peer->epoch) ? destroy_ids(peer, &node->id, 1) : 0;
+		if (r == -ENOMEM) {
+			pthread_mutex_lock(&peer->lock);
+			node->next = peer->doomed;
+			peer->doomed = node;
+			pthread_mutex_unlock(&peer->lock);
+		} else {
+			free(node);
+		}
+	}
+}
+
+void bus1__forget_doomed_locked(struct bus1_peer *peer)
+{
+	struct bus1_node *node;
+
+	while ((node = peer->doomed)) {
+		peer->doomed = node->next;
+		free(node);
+	}
+}
+
 EXPORT int bus1_node_new(struct bus1_peer *peer, uint64_t id, bus1_handler_t handler,
 			 void *userdata, struct bus1_node **result)
 {
@@ -350,7 +504,9 @@ EXPORT int bus1_node_new(struct bus1_peer *peer, uint64_t id, bus1_handler_t han
 	node = calloc(1, sizeof(*node));
 	if (!node)
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -ENOMEM);
-	if (!chosen) {
+	if (chosen) {
+		bus1__destroy_doomed(peer);
+	} else {
 		pthread_mutex_lock(&peer->lock);
 		do {
 			peer->next_id += 8;
@@ -370,8 +526,10 @@ EXPORT int bus1_node_new(struct bus1_peer *peer, uint64_t id, bus1_handler_t han
 	node->userdata = userdata;
 
 	pthread_mutex_lock(&peer->lock);
-	if (owner->node || owner->destroyed) {
-		r = owner->node ? -EEXIST : -ESTALE;
+	if (owner->node || is_doomed_locked(peer, id)) {
+		r = -EEXIST;
+	} else if (owner->destroyed) {
+		r = -ESTALE;
 	} else {
 		owner->node = node;
 		owner->used = chosen;
@@ -398,54 +556,6 @@ EXPORT struct bus1_node *bus1_node_ref(struct bus1_node *node)
 	return node;
 }
 
-static int destroy_ids(struct bus1_peer *peer, const uint64_t *ids, size_t n)
-{
-	struct bus1_cmd_nodes_destroy cmd = {
-		.flags = BUS1_NODES_DESTROY_FLAG_RELEASE_HANDLES,
-		.ptr_nodes = (uintptr_t)ids,
-		.n_nodes = n,
-	};
-	int r;
-
-	do {
-		r = bus1__ioctl(peer, BUS1_CMD_NODES_DESTROY, &cmd);
-	} while (r == -EINTR);
-	return r;
-}
-
-EXPORT struct bus1_node *bus1_node_unref(struct bus1_node *node)
-{
-	struct bus1_handle *owner;
-	struct bus1_peer *peer;
-	bool destroy, last;
-
-	if (!node || bus1__dec_unless_last(&node->refs))
-		return NULL;
-	owner = node->handle;
-	peer = owner->peer;
-	if (bus1__forked(peer)) {
-		if (atomic_fetch_sub(&node->refs, 1) != 1)
-			return NULL;
-		destroy = false;
-	} else {
-		pthread_mutex_lock(&peer->lock);
-		last = atomic_fetch_sub(&node->refs, 1) == 1;
-		if (last && owner->node == node)
-			owner->node = NULL;
-		destroy = last && !node->gone && owner->used;
-		pthread_mutex_unlock(&peer->lock);
-		if (!last)
-			return NULL;
-	}
-	if (destroy && bus1__tell(peer, owner->epoch)) {
-		destroy_ids(peer, &owner->id, 1);
-		owner->destroyed = true;
-	}
-	bus1_handle_unref(owner);
-	free(node);
-	return NULL;
-}
-
 /* Takes what is queued for a node out of the queue, to be dropped. */
 static void purge_locked(struct bus1_peer *peer, uint64_t id, struct bus1_message **drop)
 {
@@ -461,6 +571,91 @@ static void purge_locked(struct bus1_peer *peer, uint64_t id, struct bus1_messag
 		*drop = message;
 	}
 	peer->last = p;
+	bus1__update_event_locked(peer);
+}
+
+static void drop_messages(struct bus1_peer *peer, struct bus1_message *message)
+{
+	struct bus1_message *next;
+
+	for (; message; message = next) {
+		next = message->next;
+		bus1__message_drop(peer, message);
+	}
+}
+
+/* The kernel is about to be told. */
+static void destroy_begin_locked(struct bus1_handle *owner)
+{
+	owner->destroying = true;
+	owner->again = owner->busy > 0;
+}
+
+/*
+ * It was. Returns true if that has to be repeated: commands that were under way have ended
+ * since, and may have come after it.
+ */
+static bool destroy_end_locked(struct bus1_handle *owner)
+{
+	bool again = owner->again && owner->busy == 0;
+
+	owner->destroying = false;
+	if (again)
+		owner->again = false;
+	return again;
+}
+
+EXPORT struct bus1_node *bus1_node_unref(struct bus1_node *node)
+{
+	struct bus1_message *drop = NULL;
+	bool again, destroy = false, last;
+	struct bus1_handle *owner;
+	struct bus1_peer *peer;
+	int r = 0;
+
+	if (!node || bus1__dec_unless_last(&node->refs))
+		return NULL;
+	owner = node->handle;
+	peer = owner->peer;
+	if (bus1__forked(peer)) {
+		if (atomic_fetch_sub(&node->refs, 1) != 1)
+			return NULL;
+	} else {
+		pthread_mutex_lock(&peer->lock);
+		last = atomic_fetch_sub(&node->refs, 1) == 1;
+		if (last && !node->gone) {
+			/* Others may have its handle: they cannot use it any more. */
+			owner->destroyed = true;
+			if (owner->node == node)
+				owner->node = NULL;
+			destroy = owner->used && bus1__tell(peer, owner->epoch);
+			if (destroy)
+				destroy_begin_locked(owner);
+		}
+		pthread_mutex_unlock(&peer->lock);
+		if (!last)
+			return NULL;
+	}
+	if (destroy) {
+		r = destroy_ids(peer, &owner->id, 1);
+		pthread_mutex_lock(&peer->lock);
+		again = destroy_end_locked(owner);
+		if (r == -ENOMEM) {
+			/* Nobody can be told: later. */
+			node->id = owner->id;
+			node->next = peer->doomed;
+			peer->doomed = node;
+		}
+		purge_locked(peer, owner->id, &drop);
+		pthread_mutex_unlock(&peer->lock);
+		if (again)
+			destroy_ids(peer, &owner->id, 1);
+		drop_messages(peer, drop);
+	}
+	bus1_handle_unref(owner);
+	if (r != -ENOMEM)
+		free(node);
+	return NULL;
 }
 
 /* Marks all of them as gone, which each of them is only once. */
@@ -484,11 +679,12 @@ static int mark_gone_locked(struct bus1_node *const *nodes, size_t n)
 
 EXPORT int bus1_nodes_destroy_all(struct bus1_node *const *nodes, size_t n_nodes)
 {
-	struct bus1_message *drop = NULL, *next;
+	struct bus1_message *drop = NULL;
 	struct bus1_handle *owner;
 	struct bus1_peer *peer;
 	uint64_t *ids, one;
-	size_t i, n = 0;
+	size_t i, n = 0, n_again = 0;
+	bool again;
 	int r;
 
 	if (n_nodes == 0)
@@ -507,34 +703,41 @@ EXPORT int bus1_nodes_destroy_all(struct bus1_node *const *nodes, size_t n_nodes
 
 	pthread_mutex_lock(&peer->lock);
 	r = mark_gone_locked(nodes, n_nodes);
+	for (i = 0; r == 0 && i < n_nodes; i++) {
+		/* The kernel has not heard of all of them, and will not hear of those. */
+		owner = nodes[i]->handle;
+		if (owner->used)
+			ids[n++] = owner->id;
+		destroy_begin_locked(owner);
+	}
 	pthread_mutex_unlock(&peer->lock);
 	if (r < 0)
 		goto out;
 
-	/* The kernel has not heard of all of them. */
-	for (i = 0; i < n_nodes; i++)
-		if (nodes[i]->handle->used)
-			ids[n++] = nodes[i]->handle->id;
 	if (n)
 		r = destroy_ids(peer, ids, n);
 
 	pthread_mutex_lock(&peer->lock);
 	for (i = 0; i < n_nodes; i++) {
 		owner = nodes[i]->handle;
+		again = destroy_end_locked(owner);
 		if (r < 0) {
 			nodes[i]->gone = false;
+			owner->again = false;
 			continue;
 		}
+		nodes[i]->silent = true;
 		owner->node = NULL;
 		owner->destroyed = true;
 		purge_locked(peer, owner->id, &drop);
+		if (again)
+			ids[n_again++] = owner->id;
 	}
-	bus1__update_event_locked(peer);
 	pthread_mutex_unlock(&peer->lock);
-	for (; drop; drop = next) {
-		next = drop->next;
-		bus1__message_drop(peer, drop);
-	}
+	/* One by one: what comes of one is nothing to the others. */
+	for (i = 0; i < n_again; i++)
+		destroy_ids(peer, &ids[i], 1);
+	drop_messages(peer, drop);
 out:
 	if (ids != &one)
 		free(ids);

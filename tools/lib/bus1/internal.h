@@ -8,6 +8,20 @@
  *	asks for it; then it becomes that of a new object, or is dropped if there is one.
  *	So each reference is dropped once, and the kernel's counts stay at 1.
  *
+ * Releases
+ *	A notification that nobody has a node any more is about the moment at which it was
+ *	received. By the time it is handed out another thread may have given a handle away,
+ *	and the order of the two cannot be seen where the commands overlap. So each message
+ *	has the clock of before it was received, and each node that of after it was last
+ *	given away. If that is later, or a command is under way, the notification is
+ *	dropped, and the kernel asked for another one: it sends that when the last reference
+ *	goes, and one that the owner takes for a moment is one, too.
+ *
+ * Destruction
+ *	To the kernel any use of an ID that is free makes a node. So a handle of one's own
+ *	node is not used any more from the moment at which that is about to be destroyed,
+ *	and if commands were using it then it is destroyed once more when they are through.
+ *
  * Locks
  *	One per peer. It protects the table of handles, the queue, and what else says so.
  *	No command is issued under it. Counts of objects that the table finds go from 1 to 0
@@ -91,6 +105,9 @@ struct call {
  * @n_slices: their number
  * @n_slice_bytes: about as much memory
  * @call: the call that is running
+ * @clock: counts commands that have given handles of nodes of this peer to others
+ * @out: messages with handles, that were handed out
+ * @doomed: nodes that could not be destroyed when they had to, see bus1__destroy_doomed()
  * @poll_fd: epoll of @fd and @event_fd, or -1
  * @event_fd: readable while the queue is not empty, if anybody looks
  * @event_set: it is readable
@@ -119,6 +136,9 @@ struct bus1_peer {
 	size_t n_slices;
 	size_t n_slice_bytes;
 	struct call *call;
+	uint64_t clock;
+	struct bus1_message *out;
+	struct bus1_node *doomed;
 	int poll_fd;
 	int event_fd;
 	bool event_set;
@@ -130,10 +150,15 @@ struct bus1_peer {
  * @epoch: that of the peer when it was made
  * @peer: who has the handle
  * @id: its ID
- * @used: the kernel may know the ID
  * @destroyed: the node is known to be destroyed
  * @referenced: it owns one user reference in the kernel; under the lock, as what follows
  * @listed: it is in the table
+ * @used: the kernel may know the ID; as what follows, of the owner's handles only
+ * @busy: commands that use it now
+ * @shared: the clock when it was given to others last
+ * @rearm: when it is not busy any more ask the kernel anew who has it
+ * @destroying: this process destroys the node now
+ * @again: commands were using it then, which may have made the node anew
  * @next: in the table
  * @node: the object of the node, if this is the owner's handle and there is one
  * @handler: for the destruction of the node
@@ -144,10 +169,15 @@ struct bus1_handle {
 	unsigned int epoch;
 	struct bus1_peer *peer;
 	uint64_t id;
-	atomic_bool used;
 	atomic_bool destroyed;
 	bool referenced;
 	bool listed;
+	bool used;
+	unsigned int busy;
+	uint64_t shared;
+	bool rearm;
+	bool destroying;
+	bool again;
 	struct bus1_handle *next;
 	struct bus1_node *node;
 	bus1_handler_t handler;
@@ -161,7 +191,9 @@ struct bus1_handle {
  * @handler: for messages
  * @userdata: for @handler
  * @gone: it is destroyed, or about to be; under the lock, as what follows
- * @shares: how often this process has given its handle to others
+ * @silent: this process has destroyed it: @handler is not called any more
+ * @next: in the list of those that are doomed
+ * @id: its ID there, where it has no handle any more
  */
 struct bus1_node {
 	atomic_uint refs;
@@ -169,7 +201,9 @@ struct bus1_node {
 	bus1_handler_t handler;
 	void *userdata;
 	bool gone;
-	uint64_t shares;
+	bool silent;
+	struct bus1_node *next;
+	uint64_t id;
 };
 
 /**
@@ -177,14 +211,15 @@ struct bus1_node {
  * @refs: references
  * @epoch: that of the peer when it was received
  * @peer: the receiver; NULL in the queue
- * @next: in the queue
+ * @next: in the queue; later, of those that were handed out
+ * @pprev: what points to it there; NULL if it is not
+ * @clock: that of the peer before it was received
  * @msg: what the kernel said of it
  * @map: where the slice is
  * @data: the slice
  * @cursor: of bus1_message_read()
  * @node: what it was sent to, or is about; set when it is handed out
  * @handle: of a node that is destroyed
- * @shares: of the node, when this notification was received
  * @handles: those of its handles that were asked for; under the lock
  * @meta: its IDs, and then its descriptors, that are needed when the slice is gone
  * @taken: a bit for each descriptor that was taken; under the lock
@@ -195,13 +230,14 @@ struct bus1_message {
 	unsigned int epoch;
 	struct bus1_peer *peer;
 	struct bus1_message *next;
+	struct bus1_message **pprev;
+	uint64_t clock;
 	struct bus1_msg msg;
 	struct map *map;
 	const uint8_t *data;
 	size_t cursor;
 	struct bus1_node *node;
 	struct bus1_handle *handle;
-	uint64_t shares;
 	struct bus1_handle **handles;
 	const uint8_t *meta;
 	uint32_t taken[BUS1_FD_MAX / 32];
@@ -235,19 +271,24 @@ int bus1__receive(struct bus1_peer *peer, struct bus1_cmd_send_recv *cmd, size_t
 /* handle.c */
 int bus1__handle_get(struct bus1_peer *peer, uint64_t id, bool referenced,
 		     struct bus1_handle **handle);
+struct bus1_handle *bus1__handle_new_locked(struct bus1_peer *peer, uint64_t id);
 bool bus1__handle_adopt_locked(struct bus1_handle *handle);
 int bus1__handle_check(const struct bus1_handle *handle);
+int bus1__handles_use(struct bus1_handle *const *handles, size_t n);
+void bus1__handles_used(struct bus1_handle *const *handles, size_t n, bool shared);
+void bus1__handle_rearm(struct bus1_handle *handle);
 struct bus1_handle *bus1__handle_find_locked(struct bus1_peer *peer, uint64_t id);
 void bus1__handle_release(struct bus1_peer *peer, uint64_t id);
 void bus1__handles_forget_locked(struct bus1_peer *peer);
-void bus1__handle_shared(struct bus1_handle *handle);
+void bus1__destroy_doomed(struct bus1_peer *peer);
+void bus1__forget_doomed_locked(struct bus1_peer *peer);
 bool bus1__dec_unless_last(atomic_uint *refs);
 
 /* message.c */
 struct bus1_message *bus1__message_new(struct bus1_peer *peer);
 void bus1__message_recycle(struct bus1_peer *peer, struct bus1_message *message);
 void bus1__message_fill_locked(struct bus1_peer *peer, struct bus1_message *message,
-			       const struct bus1_msg *msg);
+			       const struct bus1_msg *msg, uint64_t clock);
 void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message);
 bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message);
 

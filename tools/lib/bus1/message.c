@@ -38,25 +38,22 @@ void bus1__message_recycle(struct bus1_peer *peer, struct bus1_message *message)
 	free(message);
 }
 
-/* What the kernel has told of a message; cannot fail. */
+/*
+ * What the kernel has told of a message; cannot fail. @clock is the peer's, of before it was
+ * received.
+ */
 void bus1__message_fill_locked(struct bus1_peer *peer, struct bus1_message *message,
-			       const struct bus1_msg *msg)
+			       const struct bus1_msg *msg, uint64_t clock)
 {
-	struct bus1_handle *handle;
 	size_t size;
 	void *meta;
 
 	memset(message, 0, sizeof(*message));
 	atomic_init(&message->refs, 1);
 	message->epoch = peer->epoch;
+	message->clock = clock;
 	message->msg = *msg;
 	message->data = (const uint8_t *)message->small;
-
-	if (msg->type == BUS1_MSG_NODE_RELEASE) {
-		handle = bus1__handle_find_locked(peer, msg->destination);
-		if (handle && handle->node)
-			message->shares = handle->node->shares;
-	}
 	if (msg->type != BUS1_MSG_DATA)
 		return;
 
@@ -65,7 +62,8 @@ void bus1__message_fill_locked(struct bus1_peer *peer, struct bus1_message *mess
 	message->data = message->map->address + msg->offset;
 	/*
 	 * IDs and descriptors are needed to drop them, when there may be no pool any
-	 * more. Without memory for a copy they have to do where they are.
+	 * more. Without memory for a copy they have to do where they are, as long as
+	 * they are there: see meta_lost().
 	 */
 	size = msg->n_handles * sizeof(uint64_t) + msg->n_fds * sizeof(int);
 	message->meta = message->data + ALIGN8(msg->n_bytes);
@@ -74,6 +72,22 @@ void bus1__message_fill_locked(struct bus1_peer *peer, struct bus1_message *mess
 		if (meta)
 			message->meta = memcpy(meta, message->meta, size);
 	}
+}
+
+/* Are its IDs and descriptors in the slice? */
+static bool meta_in_slice(const struct bus1_message *message)
+{
+	return message->map && message->meta == message->data + ALIGN8(message->msg.n_bytes);
+}
+
+/*
+ * Were they there only, and is the slice gone? Then nobody can tell what they were. That
+ * descriptors stay open is better than to close those of somebody else.
+ */
+static bool meta_lost(const struct bus1_peer *peer, const struct bus1_message *message)
+{
+	return meta_in_slice(message) &&
+	       (message->epoch != peer->epoch || peer->disconnected);
 }
 
 static uint64_t get_id(const struct bus1_message *message, size_t i)
@@ -96,10 +110,17 @@ static int get_fd(const struct bus1_message *message, size_t i)
 /* Drops what came with a message, and the object. */
 void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message)
 {
-	bool tell = bus1__tell(peer, message->epoch);
+	bool tell = bus1__tell(peer, message->epoch), lost = meta_lost(peer, message);
 	size_t i;
 
-	for (i = 0; i < message->msg.n_fds; i++)
+	if (message->pprev && !bus1__forked(peer)) {
+		pthread_mutex_lock(&peer->lock);
+		*message->pprev = message->next;
+		if (message->next)
+			message->next->pprev = message->pprev;
+		pthread_mutex_unlock(&peer->lock);
+	}
+	for (i = 0; !lost && i < message->msg.n_fds; i++)
 		if (!(message->taken[i / 32] & (UINT32_C(1) << i % 32)))
 			close(get_fd(message, i));
 	for (i = 0; i < message->msg.n_handles; i++) {
@@ -112,7 +133,7 @@ void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message)
 		bus1__slice_release(peer, &message->msg);
 
 	if (message->map && message->meta != (const uint8_t *)message->small &&
-	    message->meta != message->data + ALIGN8(message->msg.n_bytes))
+	    !meta_in_slice(message))
 		free((void *)message->meta);
 	free(message->handles);
 	bus1__map_unref(message->map);
@@ -122,21 +143,66 @@ void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message)
 }
 
 /*
+ * A node is destroyed, and nobody has an object of its handle. Messages that were handed out
+ * may have it, and be asked for it later: now they get one, that knows. Without memory for
+ * that it is noticed when the handle is used. Counts references of the kernel that are to be
+ * dropped.
+ */
+static struct bus1_handle *find_unasked_locked(struct bus1_peer *peer, uint64_t id,
+					       size_t *n_surplus)
+{
+	struct bus1_handle *handle = NULL;
+	struct bus1_message *m;
+	size_t i;
+
+	for (m = peer->out; m; m = m->next) {
+		if (m->epoch != peer->epoch)
+			continue;
+		for (i = 0; i < m->msg.n_handles; i++) {
+			if (get_id(m, i) != id)
+				continue;
+			if (!m->handles)
+				m->handles = calloc(m->msg.n_handles, sizeof(handle));
+			if (!m->handles)
+				break;
+			if (handle)
+				bus1_handle_ref(handle);
+			else
+				handle = bus1__handle_new_locked(peer, id);
+			if (!handle)
+				return NULL;
+			m->handles[i] = handle;
+			*n_surplus += bus1__handle_adopt_locked(handle);
+		}
+	}
+	return handle;
+}
+
+/*
  * Finds the objects that a message is about, as it is handed out. Returns false if it is not
- * to be: a node was given to others after the kernel had said that nobody has it. It says
- * so again when they have dropped it.
+ * to be: it says that nobody has a node, and that may not be true any more.
  */
 bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
 {
-	struct bus1_handle *handle;
+	struct bus1_handle *handle, *rearm = NULL;
+	size_t n_surplus = 0;
 	bool stale = false;
 
 	pthread_mutex_lock(&peer->lock);
 	handle = bus1__handle_find_locked(peer, message->msg.destination);
-	if (handle && handle->node) {
+	if (!handle && message->msg.type == BUS1_MSG_NODE_DESTROY)
+		handle = find_unasked_locked(peer, message->msg.destination, &n_surplus);
+	if (handle && handle->node)
 		message->node = bus1_node_ref(handle->node);
-		stale = message->msg.type == BUS1_MSG_NODE_RELEASE &&
-			message->shares != message->node->shares;
+	if (message->node && message->msg.type == BUS1_MSG_NODE_RELEASE &&
+	    (handle->busy || handle->shared > message->clock)) {
+		stale = true;
+		if (handle->busy) {
+			handle->rearm = true;
+		} else if (!message->node->gone) {
+			handle->busy++;
+			rearm = bus1_handle_ref(handle);
+		}
 	}
 	if (handle && message->msg.type == BUS1_MSG_NODE_DESTROY) {
 		handle->destroyed = true;
@@ -148,9 +214,20 @@ bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
 			handle->referenced = true;
 		}
 	}
+	if (message->msg.n_handles > 0) {
+		message->next = peer->out;
+		message->pprev = &peer->out;
+		if (message->next)
+			message->next->pprev = &message->next;
+		peer->out = message;
+	}
 	pthread_mutex_unlock(&peer->lock);
+	while (n_surplus-- > 0)
+		bus1__handle_release(peer, message->msg.destination);
 	if (stale) {
 		bus1__message_drop(peer, message);
+		if (rearm)
+			bus1__handle_rearm(rearm);
 		return false;
 	}
 	message->peer = bus1_peer_ref(peer);
@@ -181,16 +258,22 @@ EXPORT int bus1_message_dispatch(struct bus1_message *message)
 	struct bus1_peer *peer = message->peer;
 	bus1_handler_t handler = NULL;
 	void *userdata = NULL;
+	bool silent = false;
 
+	if (bus1__forked(peer))
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ECHILD);
+	pthread_mutex_lock(&peer->lock);
 	if (message->node) {
+		silent = message->node->silent;
 		handler = message->node->handler;
 		userdata = message->node->userdata;
 	} else if (message->handle) {
-		pthread_mutex_lock(&peer->lock);
 		handler = message->handle->handler;
 		userdata = message->handle->userdata;
-		pthread_mutex_unlock(&peer->lock);
 	}
+	pthread_mutex_unlock(&peer->lock);
+	if (silent)
+		return 0;
 	if (!handler) {
 		handler = peer->handler;
 		userdata = peer->userdata;
@@ -267,6 +350,8 @@ EXPORT int bus1_message_get_handle(struct bus1_message *message, size_t index,
 		return r;
 	if (message->epoch != peer->epoch)
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -ESTALE);
+	if (peer->disconnected)
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ESHUTDOWN);
 	id = get_id(message, index);
 	if (id == BUS1_HANDLE_INVALID)
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -EHOSTUNREACH);
@@ -317,6 +402,8 @@ static int lend_fd(struct bus1_message *message, size_t index, bool take)
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -ERANGE);
 	if (bus1__forked(peer))
 		return bus1__fail(BUS1_COMMAND_LIBRARY, -ECHILD);
+	if (meta_lost(peer, message))
+		return bus1__fail(BUS1_COMMAND_LIBRARY, -ESTALE);
 	pthread_mutex_lock(&peer->lock);
 	fd = message->taken[index / 32] & bit ? -EBADF : get_fd(message, index);
 	if (take)

@@ -260,6 +260,7 @@ EXPORT struct bus1_peer *bus1_peer_unref(struct bus1_peer *peer)
 	/* The kernel drops all of it, or others have the descriptor, and care. */
 	peer->epoch++;
 	drop_queue(peer, peer->first);
+	bus1__forget_doomed_locked(peer);
 	while ((message = peer->spare)) {
 		peer->spare = message->next;
 		free(message);
@@ -360,18 +361,20 @@ EXPORT int bus1_peer_disconnect(struct bus1_peer *peer)
 	r = bus1__check(peer);
 	if (r < 0)
 		return r;
+	/*
+	 * The memory that these are in will be gone, and that of what another thread is
+	 * receiving, too. It cannot fail to happen: a signal ends no more than the wait
+	 * for commands that are still running.
+	 */
+	pthread_mutex_lock(&peer->lock);
+	peer->disconnected = true;
+	queue = peer->first;
+	peer->first = NULL;
+	peer->last = &peer->first;
+	bus1__update_event_locked(peer);
+	pthread_mutex_unlock(&peer->lock);
+	drop_queue(peer, queue);
 	r = bus1__ioctl(peer, BUS1_CMD_PEER_DISCONNECT, NULL);
-	if (r == 0 || r == -ESHUTDOWN) {
-		peer->disconnected = true;
-		/* The memory that these are in is gone */
-		pthread_mutex_lock(&peer->lock);
-		queue = peer->first;
-		peer->first = NULL;
-		peer->last = &peer->first;
-		bus1__update_event_locked(peer);
-		pthread_mutex_unlock(&peer->lock);
-		drop_queue(peer, queue);
-	}
 	return bus1__fail(BUS1_COMMAND_DISCONNECT, r);
 }
 
@@ -402,6 +405,7 @@ EXPORT int bus1_peer_flush(struct bus1_peer *peer, unsigned int flags)
 	pthread_mutex_lock(&peer->lock);
 	peer->epoch++;
 	bus1__handles_forget_locked(peer);
+	bus1__forget_doomed_locked(peer);
 	peer->n_slices = 0;
 	peer->n_slice_bytes = 0;
 	queue = peer->first;
@@ -518,6 +522,7 @@ EXPORT int bus1_peer_trim(struct bus1_peer *peer)
 	r = bus1__check(peer);
 	if (r < 0)
 		return r;
+	bus1__destroy_doomed(peer);
 	pthread_mutex_lock(&peer->lock);
 	n = peer->n_slices;
 	memcpy(slices, peer->slices, n * sizeof(*slices));
@@ -567,19 +572,29 @@ static int wait_readable(struct bus1_peer *peer, uint64_t deadline)
 	return r ? 0 : -ETIMEDOUT;
 }
 
-/* Takes messages of the kernel into the queue, and to the call that waits for them. */
+/*
+ * Takes messages of the kernel into the queue, and to the call that waits for them. @clock is
+ * that of before they were received.
+ */
 static void enqueue(struct bus1_peer *peer, struct bus1_message **messages,
-		    const struct bus1_msg *msgs, size_t n)
+		    const struct bus1_msg *msgs, size_t n, uint64_t clock)
 {
 	struct bus1_message *drop = NULL, *message;
 	struct call *call;
 	size_t i;
 
 	pthread_mutex_lock(&peer->lock);
+	if (peer->disconnected) {
+		/* Another thread has, meanwhile: there is no memory to look at. */
+		pthread_mutex_unlock(&peer->lock);
+		for (i = 0; i < n; i++)
+			bus1__message_recycle(peer, messages[i]);
+		return;
+	}
 	call = peer->call;
 	for (i = 0; i < n; i++) {
 		message = messages[i];
-		bus1__message_fill_locked(peer, message, &msgs[i]);
+		bus1__message_fill_locked(peer, message, &msgs[i], clock);
 		if (call && message->msg.destination == call->id) {
 			if (message->msg.type == BUS1_MSG_DATA && !call->reply) {
 				call->reply = message;
@@ -611,8 +626,9 @@ int bus1__receive(struct bus1_peer *peer, struct bus1_cmd_send_recv *cmd, size_t
 {
 	struct bus1_message *messages[BATCH];
 	struct bus1_msg msgs[BATCH];
-	uint64_t slices[PENDING_MAX], send;
+	uint64_t slices[PENDING_MAX], clock, send;
 	size_t i, got = 0, length;
+	bool doomed;
 	int r;
 
 	for (i = 0; i < n; i++) {
@@ -632,7 +648,11 @@ int bus1__receive(struct bus1_peer *peer, struct bus1_cmd_send_recv *cmd, size_t
 	peer->n_slices = 0;
 	peer->n_slice_bytes = 0;
 	length = peer->map->length;
+	clock = peer->clock;
+	doomed = peer->doomed;
 	pthread_mutex_unlock(&peer->lock);
+	if (doomed)
+		bus1__destroy_doomed(peer);
 
 	cmd->ptr_slices = (uintptr_t)slices;
 	cmd->ptr_messages = (uintptr_t)msgs;
@@ -670,7 +690,7 @@ int bus1__receive(struct bus1_peer *peer, struct bus1_cmd_send_recv *cmd, size_t
 		}
 	}
 
-	enqueue(peer, messages, msgs, got);
+	enqueue(peer, messages, msgs, got, clock);
 	for (i = got; i < n; i++)
 		bus1__message_recycle(peer, messages[i]);
 	/* What was not done is left to the next call. */
@@ -701,6 +721,9 @@ static struct bus1_message *dequeue(struct bus1_peer *peer)
 
 static void update_event(struct bus1_peer *peer)
 {
+	/* A handler may have forked: the descriptor is the parent's, too. */
+	if (bus1__forked(peer))
+		return;
 	pthread_mutex_lock(&peer->lock);
 	bus1__update_event_locked(peer);
 	pthread_mutex_unlock(&peer->lock);
@@ -818,8 +841,15 @@ EXPORT int bus1_peer_recv_seed(struct bus1_peer *peer, struct bus1_message **res
 	static_assert(sizeof(msg) == sizeof(recv.msg), "they are the same");
 	memcpy(&msg, &recv.msg, sizeof(msg));
 	pthread_mutex_lock(&peer->lock);
-	bus1__message_fill_locked(peer, message, &msg);
+	if (peer->disconnected)
+		r = -ESHUTDOWN;
+	else
+		bus1__message_fill_locked(peer, message, &msg, 0);
 	pthread_mutex_unlock(&peer->lock);
+	if (r < 0) {
+		bus1__message_recycle(peer, message);
+		return bus1__fail(BUS1_COMMAND_RECV, r);
+	}
 	bus1__message_deliver(peer, message);
 	*result = message;
 	return 0;

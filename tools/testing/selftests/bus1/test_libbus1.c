@@ -12,6 +12,7 @@
 
 #include <bus1/bus1.h>
 #include <dirent.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -27,6 +28,66 @@
 
 #define SECOND	1000000000LL
 #define MEMBERS	200
+
+/*
+ * Each ioctl() of this program and of the library comes here. Something can be done before
+ * or after one of them, as another thread could, or it fails without being tried.
+ */
+static struct {
+	unsigned long request;		/* 0: nothing is asked for */
+	void (*before)(void *data);
+	void (*after)(void *data);
+	void *data;
+	int error;
+	int n_errors;			/* how often it fails */
+} hook;
+
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	void (*before)(void *data), (*after)(void *data);
+	va_list args;
+	void *arg;
+	int r;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (!hook.request || hook.request != request)
+		return __real_ioctl(fd, request, arg);
+	if (hook.n_errors) {
+		hook.n_errors--;
+		errno = hook.error;
+		return -1;
+	}
+	/* Once. */
+	hook.request = 0;
+	before = hook.before;
+	after = hook.after;
+	if (before)
+		before(hook.data);
+	r = __real_ioctl(fd, request, arg);
+	if (after)
+		after(hook.data);
+	return r;
+}
+
+/* There is no memory of that size. */
+static size_t no_memory;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+	if (no_memory && size == no_memory) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __real_malloc(size);
+}
 
 static int count_fds(void)
 {
@@ -946,6 +1007,142 @@ TEST_F(lib, a_node_that_another_user_of_the_peer_destroys)
 	/* The reference that was pinned goes with the object: the teardown sees. */
 }
 
+/*
+ * Handles of one's own nodes that are gone
+ */
+
+TEST_F(lib, a_node_that_was_never_used_does_not_come_back)
+{
+	struct bus1_builder *builder;
+	struct bus1_handle *h, *none = NULL;
+	struct bus1_node *node;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, NULL, NULL, &node));
+		h = bus1_handle_ref(bus1_node_get_handle(node));
+		if (i)
+			EXPECT_EQ(0, bus1_node_destroy(node));
+		bus1_node_unref(node);
+		EXPECT_TRUE(bus1_handle_is_destroyed(h));
+		EXPECT_EQ(-ESTALE, bus1_handle_send(h, "x", 1));
+		EXPECT_EQ(-ESTALE, bus1_handle_transfer(h, self->a, &none));
+		ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+		EXPECT_EQ(0, bus1_builder_add_handle(builder, h));
+		EXPECT_EQ(-ESTALE, bus1_builder_send(builder, 0));
+		EXPECT_EQ(-ESTALE, bus1_builder_send_seed(builder));
+		bus1_builder_unref(builder);
+		/* That of the fixture. */
+		EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+		bus1_handle_unref(h);
+	}
+	EXPECT_EQ(NULL, none);
+}
+
+static void destroy_node(void *data)
+{
+	bus1_node_destroy(*(struct bus1_node **)data);
+}
+
+static void drop_node(void *data)
+{
+	struct bus1_node **node = data;
+
+	*node = bus1_node_unref(*node);
+}
+
+/* Another thread is about to send it when it is destroyed: nothing is left of it. */
+TEST_F(lib, a_node_that_is_destroyed_while_it_is_sent_does_not_come_back)
+{
+	struct bus1_handle *back, *h, *theirs;
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	struct bus1_node *node, *other;
+	struct log log = {};
+	int i;
+
+	other = REACH(self->a, self->b, &log, &back);
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, NULL, NULL, &node));
+		h = bus1_handle_ref(bus1_node_get_handle(node));
+		if (i & 2)
+			/* The kernel knows it already. */
+			EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+		hook.request = BUS1_CMD_SEND;
+		hook.before = i & 1 ? drop_node : destroy_node;
+		hook.after = NULL;
+		hook.data = &node;
+		ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+		EXPECT_EQ(0, bus1_builder_add_handle(builder, h));
+		EXPECT_EQ(0, bus1_builder_add_destination(builder, back));
+		EXPECT_EQ(1, bus1_builder_send(builder, 0));
+		EXPECT_EQ(0, hook.request);
+		bus1_builder_unref(builder);
+		/* That of the fixture, and the other one. */
+		EXPECT_EQ(2, counter(self->b, "bus1-handles"));
+		EXPECT_EQ(-ESTALE, bus1_handle_send(h, "x", 1));
+		bus1_handle_unref(h);
+		bus1_node_unref(node);
+
+		/* Whoever has got it hears of it. */
+		ASSERT_EQ(0, bus1_peer_recv(self->a, 0, &m));
+		ASSERT_EQ(0, bus1_message_get_handle(m, 0, &theirs));
+		EXPECT_EQ(1, bus1_peer_dispatch(self->a, 0));
+		EXPECT_TRUE(bus1_handle_is_destroyed(theirs));
+		bus1_handle_unref(theirs);
+		bus1_message_unref(m);
+		EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	}
+	bus1_handle_unref(back);
+	bus1_node_unref(other);
+}
+
+TEST_F(lib, what_cannot_be_destroyed_is_destroyed_later)
+{
+	struct bus1_node *node, *again = NULL;
+	struct bus1_handle *h;
+	struct log log = {};
+
+	bus1_peer_set_handler(self->b, record, &log);
+	ASSERT_EQ(0, bus1_node_new(self->b, 0x1000, record, &log, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
+	hook.request = BUS1_CMD_NODES_DESTROY;
+	hook.error = ENOMEM;
+	hook.n_errors = 3;
+	EXPECT_EQ(-ENOMEM, bus1_node_destroy(node));
+	bus1_node_unref(node);
+	EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+	/* It is not free: that is tried once more. */
+	EXPECT_EQ(-EEXIST, bus1_node_new(self->b, 0x1000, NULL, NULL, &again));
+	EXPECT_EQ(NULL, again);
+	EXPECT_EQ(0, hook.n_errors);
+	hook.request = 0;
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, log.n);
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_send(h, "x", 1));
+	EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+	bus1_handle_unref(h);
+
+	/* Or never, if the peer is gone before. */
+	ASSERT_EQ(0, bus1_node_new(self->a, 0x1000, NULL, NULL, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->b, &h));
+	hook.request = BUS1_CMD_NODES_DESTROY;
+	hook.n_errors = 1;
+	bus1_node_unref(node);
+	hook.request = 0;
+	EXPECT_EQ(0, bus1_peer_flush(self->a, BUS1_FLUSH_ALL));
+	ASSERT_EQ(0, bus1_node_new(self->a, 0x1000, NULL, NULL, &node));
+	EXPECT_EQ(1, bus1_handle_send(bus1_node_get_handle(node), "x", 1));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->a, 0));
+	EXPECT_EQ(1, counter(self->a, "bus1-nodes"));
+	bus1_node_unref(node);
+	bus1_handle_unref(h);
+}
+
+/*
+ * Notifications and threads
+ */
+
 struct regain {
 	struct bus1_node *node;
 	struct bus1_peer *to;
@@ -988,6 +1185,269 @@ TEST_F(lib, a_release_that_was_overtaken_is_not_told)
 	bus1_node_unref(regain.node);
 }
 
+static void give_away(void *data)
+{
+	struct regain *regain = data;
+
+	bus1_handle_transfer(bus1_node_get_handle(regain->node), regain->to,
+			     &regain->handle);
+}
+
+/* Another thread gives it away when the notification is received, and not looked at yet. */
+TEST_F(lib, a_release_is_not_told_of_what_another_thread_has_given_away)
+{
+	struct regain regain = { .to = self->a };
+	struct bus1_handle *h;
+	int i;
+
+	regain.node = REACH(self->b, self->a, &regain.log, &h);
+	for (i = 0; i < 3; i++) {
+		hook.request = BUS1_CMD_SEND_RECV;
+		hook.before = i == 2 ? give_away : NULL;
+		hook.after = i == 2 ? NULL : give_away;
+		hook.data = &regain;
+		bus1_handle_unref(h);
+		regain.handle = NULL;
+		EXPECT_EQ(0, bus1_peer_dispatch(self->b, i == 1));
+		EXPECT_EQ(0, regain.log.n);
+		h = regain.handle;
+		ASSERT_NE(NULL, h);
+	}
+	bus1_handle_unref(h);
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, regain.log.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, regain.log.type[0]);
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	bus1_node_unref(regain.node);
+}
+
+struct lose {
+	struct bus1_peer *from, *to;
+	struct bus1_message *m;
+	int n;
+};
+
+static void receive_and_drop(void *data)
+{
+	struct lose *lose = data;
+
+	bus1_peer_dispatch(lose->to, 0);
+	bus1_peer_trim(lose->to);
+	lose->n += bus1_peer_dispatch(lose->from, 0);
+	if (!lose->m)
+		bus1_peer_recv(lose->from, 0, &lose->m);
+}
+
+/*
+ * Another thread hears that it was dropped before the one that has sent it knows that it was
+ * sent.
+ */
+TEST_F(lib, a_release_is_told_if_the_sender_has_not_come_back_yet)
+{
+	struct lose lose = { .from = self->b, .to = self->a };
+	struct bus1_builder *builder;
+	struct bus1_handle *back;
+	struct bus1_node *other, *node;
+	struct log log = {}, sent = {};
+	int i;
+
+	other = REACH(self->a, self->b, &log, &back);
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, record, &sent, &node));
+	ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, bus1_node_get_handle(node)));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, back));
+	for (i = 1; i <= 3; i++) {
+		hook.request = BUS1_CMD_SEND;
+		hook.before = NULL;
+		hook.after = receive_and_drop;
+		hook.data = &lose;
+		EXPECT_EQ(1, bus1_builder_send(builder, 0));
+		EXPECT_EQ(0, hook.request);
+		/* Not while it may not be true. */
+		EXPECT_EQ(0, lose.n);
+		EXPECT_EQ(NULL, lose.m);
+		EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+		EXPECT_EQ(i, sent.n);
+		EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, sent.type[i - 1]);
+		EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	}
+	bus1_builder_unref(builder);
+	EXPECT_EQ(3, log.n);
+	EXPECT_EQ(-EBUSY, bus1_handle_release(bus1_peer_get_fd(self->b),
+					      bus1_node_get_id(node)));
+	bus1_node_unref(node);
+	bus1_handle_unref(back);
+	bus1_node_unref(other);
+}
+
+struct replace {
+	struct bus1_peer *peer;
+	struct bus1_node *old, *new;
+	struct log log;
+};
+
+static int replace_node(struct bus1_message *m, void *userdata)
+{
+	struct replace *r = userdata;
+
+	(void)m;
+	r->old = bus1_node_unref(r->old);
+	return bus1_node_new(r->peer, 0x1000, record, &r->log, &r->new);
+}
+
+TEST_F(lib, messages_to_a_dead_node_do_not_reach_its_successor)
+{
+	struct replace replace = { .peer = self->b };
+	struct bus1_handle *first, *second;
+	struct bus1_node *node;
+	struct log log = {};
+	int i;
+
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, replace_node, &replace, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &first));
+	ASSERT_EQ(0, bus1_node_new(self->b, 0x1000, record, &log, &replace.old));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(replace.old), self->a,
+					  &second));
+	/* All are received at once. */
+	EXPECT_EQ(1, bus1_handle_send(first, "x", 1));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(1, bus1_handle_send(second, "old", 3));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, log.n);
+	EXPECT_EQ(0, replace.log.n);
+	bus1_handle_unref(second);
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(replace.new), self->a,
+					  &second));
+	EXPECT_EQ(1, bus1_handle_send(second, "new", 3));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, replace.log.n);
+	EXPECT_EQ(0, strcmp("new", replace.log.data[0]));
+	bus1_handle_unref(second);
+	bus1_handle_unref(first);
+	bus1_node_unref(replace.new);
+	bus1_node_unref(node);
+}
+
+/* Of a handle that nobody has asked for yet. */
+TEST_F(lib, a_destruction_is_not_forgotten)
+{
+	struct bus1_handle *h[3], *third[2];
+	struct bus1_builder *builder;
+	struct bus1_message *m[3];
+	struct bus1_node *nodes[2];
+	struct bus1_peer *c;
+	struct log log = {}, rest = {};
+	int i;
+
+	ASSERT_EQ(0, bus1_peer_new(&c));
+	bus1_peer_set_handler(self->b, record, &rest);
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	for (i = 0; i < 2; i++) {
+		nodes[i] = REACH(c, self->a, &log, &third[i]);
+		EXPECT_EQ(0, bus1_builder_add_handle(builder, third[i]));
+		EXPECT_EQ(0, bus1_builder_add_handle(builder, third[i]));
+	}
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(1, bus1_builder_send(builder, 0));
+		ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m[i]));
+	}
+	bus1_message_unref(m[1]);
+	EXPECT_EQ(0, bus1_node_destroy(nodes[0]));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, rest.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_DESTROY, rest.type[0]);
+
+	ASSERT_EQ(0, bus1_message_get_handle(m[0], 1, &h[0]));
+	ASSERT_EQ(0, bus1_message_get_handle(m[2], 0, &h[1]));
+	ASSERT_EQ(0, bus1_message_get_handle(m[2], 2, &h[2]));
+	EXPECT_EQ(h[0], h[1]);
+	EXPECT_EQ(rest.destination[0], bus1_handle_get_id(h[0]));
+	EXPECT_TRUE(bus1_handle_is_destroyed(h[0]));
+	EXPECT_FALSE(bus1_handle_is_destroyed(h[2]));
+	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_send(h[0], "x", 1));
+	for (i = 0; i < 3; i++)
+		bus1_handle_unref(h[i]);
+	/* Two, and one reference of each. */
+	EXPECT_EQ(3, counter(self->b, "bus1-handles"));
+	bus1_message_unref(m[0]);
+	bus1_message_unref(m[2]);
+	EXPECT_EQ(1, counter(self->b, "bus1-handles"));
+	bus1_builder_unref(builder);
+	for (i = 0; i < 2; i++) {
+		bus1_handle_unref(third[i]);
+		bus1_node_unref(nodes[i]);
+	}
+	bus1_peer_unref(c);
+}
+
+TEST_F(lib, no_handler_is_called_after_a_destruction)
+{
+	struct bus1_message *m[2];
+	struct bus1_handle *h;
+	struct bus1_node *node;
+	struct log log = {}, rest = {};
+	int i;
+
+	bus1_peer_set_handler(self->b, record, &rest);
+	node = REACH(self->b, self->a, &log, &h);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+		ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m[i]));
+	}
+	EXPECT_EQ(0, bus1_message_dispatch(m[0]));
+	EXPECT_EQ(1, log.n);
+	EXPECT_EQ(0, bus1_node_destroy(node));
+	EXPECT_EQ(0, bus1_message_dispatch(m[1]));
+	EXPECT_EQ(1, log.n);
+	EXPECT_EQ(0, rest.n);
+	EXPECT_EQ(node, bus1_message_get_node(m[1]));
+	for (i = 0; i < 2; i++)
+		bus1_message_unref(m[i]);
+	bus1_handle_unref(h);
+	bus1_node_unref(node);
+
+	/* Of a node that somebody else destroys there is more to tell. */
+	node = REACH(self->b, self->a, &log, &h);
+	EXPECT_EQ(1, bus1_handle_send(h, "y", 1));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m[0]));
+	EXPECT_EQ(0, raw_node_destroy(bus1_peer_get_fd(self->b), bus1_node_get_id(node)));
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(BUS1_TYPE_NODE_DESTROY, log.type[1]);
+	EXPECT_EQ(0, bus1_message_dispatch(m[0]));
+	EXPECT_EQ(3, log.n);
+	bus1_message_unref(m[0]);
+	bus1_handle_unref(h);
+	bus1_node_unref(node);
+}
+
+static void disconnect_peer(void *data)
+{
+	bus1_peer_disconnect(data);
+}
+
+/* The memory of what another thread has received is gone before it is looked at. */
+TEST_F(lib, nothing_is_received_after_a_disconnect)
+{
+	struct bus1_message *m = NULL;
+	int i;
+
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(1, bus1_handle_send(self->to, "x", 1));
+	hook.request = BUS1_CMD_SEND_RECV;
+	hook.before = NULL;
+	hook.after = disconnect_peer;
+	hook.data = self->b;
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(0, self->log.n);
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_recv(self->b, 0, &m));
+
+	hook.request = BUS1_CMD_SEND_RECV;
+	hook.data = self->a;
+	EXPECT_EQ(-ESHUTDOWN, bus1_peer_recv(self->a, 0, &m));
+	EXPECT_EQ(NULL, m);
+}
+
 static int destroy_itself(struct bus1_message *m, void *userdata)
 {
 	struct bus1_node **node = userdata;
@@ -1009,7 +1469,8 @@ TEST_F(lib, a_handler_can_drop_its_node_and_the_peer)
 	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
 	EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
 	EXPECT_EQ(1, bus1_handle_send(h, "y", 1));
-	EXPECT_EQ(2, bus1_peer_dispatch(peer, 0));
+	/* What was received along with it goes with the node. */
+	EXPECT_EQ(1, bus1_peer_dispatch(peer, 0));
 	EXPECT_EQ(NULL, node);
 	EXPECT_EQ(-EHOSTUNREACH, bus1_handle_send(h, "x", 1));
 	bus1_handle_unref(h);
@@ -1123,6 +1584,14 @@ TEST_F(lib, waiting_ends_by_time_by_a_signal_and_by_a_message)
 		EXPECT_EQ(-EINTR, bus1_peer_recv(self->b, -1, &m));
 		ASSERT_EQ(0, setitimer(ITIMER_REAL, &off, NULL));
 		EXPECT_EQ(NULL, m);
+
+		/* In one way they do. */
+		action.sa_flags = SA_RESTART;
+		ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+		ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+		EXPECT_EQ(i ? -EINTR : -ETIMEDOUT, bus1_peer_recv(self->b, SECOND / 10, &m));
+		ASSERT_EQ(0, setitimer(ITIMER_REAL, &off, NULL));
+		action.sa_flags = 0;
 
 		pid = FORK();
 		if (!pid) {
@@ -1401,6 +1870,42 @@ TEST_F(lib, files_are_lent_taken_or_closed)
 	close(fds[1]);
 }
 
+/* The numbers of its files are in the slice only, and that is gone. */
+TEST_F(lib, without_memory_the_files_of_others_are_not_closed)
+{
+	struct bus1_builder *builder;
+	struct bus1_message *m;
+	int fds[2], lent[40], i, n;
+
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
+	ASSERT_EQ(0, bus1_builder_new(self->a, &builder));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, self->to));
+	for (i = 0; i < 40; i++)
+		EXPECT_EQ(0, bus1_builder_add_fd(builder, fds[1]));
+	n = count_fds();
+	no_memory = sizeof(lent);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(1, bus1_builder_send(builder, 0));
+		ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+		/* As long as it is there that does not matter. */
+		if (i == 0)
+			bus1_message_unref(m);
+	}
+	no_memory = 0;
+	EXPECT_EQ(n + 40, count_fds());
+	for (i = 0; i < 40; i++)
+		lent[i] = bus1_message_get_fd(m, i);
+	EXPECT_EQ(0, bus1_peer_flush(self->b, BUS1_FLUSH_ALL));
+	EXPECT_EQ(-ESTALE, bus1_message_get_fd(m, 0));
+	bus1_message_unref(m);
+	EXPECT_EQ(n + 40, count_fds());
+	for (i = 0; i < 40; i++)
+		EXPECT_EQ(0, close(lent[i]));
+	bus1_builder_unref(builder);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /*
  * Seed, flush
  */
@@ -1531,6 +2036,8 @@ TEST_F(lib, children_cannot_harm_the_parents_objects)
 		EXPECT_EQ(-ECHILD, bus1_node_new(self->b, 0, NULL, NULL, &node));
 		EXPECT_EQ(-ECHILD, bus1_message_get_handle(m, 0, &h));
 		EXPECT_EQ(-ECHILD, bus1_message_take_fd(m, 0));
+		EXPECT_EQ(-ECHILD, bus1_message_dispatch(m));
+		EXPECT_EQ(0, self->log.n);
 		EXPECT_EQ(-ECHILD, bus1_builder_new(self->a, &builder));
 		bus1_message_unref(m);
 		bus1_builder_unref(builder);
@@ -1558,6 +2065,45 @@ TEST_F(lib, children_cannot_harm_the_parents_objects)
 	bus1_builder_unref(builder);
 	close(fds[0]);
 	close(fds[1]);
+}
+
+static pid_t forked;
+
+static int fork_once(struct bus1_message *m, void *userdata)
+{
+	int *n = userdata, status;
+
+	(void)m;
+	if ((*n)++)
+		return 0;
+	forked = fork();
+	if (forked > 0 && (waitpid(forked, &status, 0) != forked || status))
+		return -EPROTO;
+	return forked < 0 ? -errno : 0;
+}
+
+TEST_F(lib, a_handler_can_fork)
+{
+	struct bus1_handle *h;
+	struct bus1_node *node;
+	int n = 0, r;
+
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, fork_once, &n, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
+	ASSERT_LE(0, bus1_peer_get_poll_fd(self->b));
+	EXPECT_EQ(1, bus1_handle_send(h, "x", 1));
+	EXPECT_EQ(1, bus1_handle_send(h, "y", 1));
+	r = bus1_peer_dispatch(self->b, 0);
+	if (!forked)
+		_exit(r == -ECHILD ? 0 : 1);
+	EXPECT_EQ(2, r);
+	EXPECT_EQ(2, n);
+	/* The child has not touched what both have. */
+	struct pollfd p = { .fd = bus1_peer_get_poll_fd(self->b), .events = POLLIN };
+
+	EXPECT_EQ(0, poll(&p, 1, 0));
+	bus1_handle_unref(h);
+	bus1_node_unref(node);
 }
 
 #define THREADS	4
@@ -1648,6 +2194,66 @@ TEST_F(lib, threads_send_and_dispatch_on_one_peer)
 	EXPECT_EQ(-EBUSY, bus1_handle_release(bus1_peer_get_fd(self->b),
 					      bus1_node_get_id(node)));
 	bus1_node_unref(node);
+}
+
+struct giver {
+	struct bus1_node *node;
+	struct bus1_peer *to;
+	atomic_int released;
+	atomic_bool done;
+	int failed;
+};
+
+static int count_releases(struct bus1_message *m, void *userdata)
+{
+	struct giver *giver = userdata;
+
+	if (bus1_message_get_type(m) == BUS1_TYPE_NODE_RELEASE)
+		atomic_fetch_add(&giver->released, 1);
+	return 0;
+}
+
+static void *hear_of_it(void *arg)
+{
+	struct giver *giver = arg;
+	struct bus1_peer *peer = bus1_node_get_peer(giver->node);
+	struct pollfd p = { .fd = bus1_peer_get_poll_fd(peer), .events = POLLIN };
+
+	while (!atomic_load(&giver->done)) {
+		poll(&p, 1, 10);
+		giver->failed |= bus1_peer_dispatch(peer, 0) < 0;
+	}
+	return NULL;
+}
+
+/* However the two threads meet, it is told each time, in the end. */
+TEST_F(lib, threads_hear_of_each_release)
+{
+	struct giver giver = { .to = self->a };
+	int i, n = scaled_rounds(200), before, waited;
+	struct bus1_handle *h;
+	pthread_t threads[2];
+
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, count_releases, &giver,
+				   &giver.node));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, hear_of_it, &giver));
+	for (i = 0; i < n; i++) {
+		before = atomic_load(&giver.released);
+		ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(giver.node), self->a,
+						  &h));
+		bus1_handle_unref(h);
+		for (waited = 0; atomic_load(&giver.released) == before; waited++) {
+			ASSERT_GT(600000, waited);
+			usleep(100);
+		}
+	}
+	atomic_store(&giver.done, true);
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQ(0, giver.failed);
+	EXPECT_EQ(n, atomic_load(&giver.released));
+	bus1_node_unref(giver.node);
 }
 
 struct caller {
