@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -91,7 +92,7 @@ static void bus_get(struct link *link, int end, size_t n)
 	struct bus1_cmd_recv recv;
 	int r;
 
-	while ((r = bus_recv(&link->bus[end], &recv)) == -EAGAIN)
+	while ((r = bus_recv(&link->bus[end], &recv, true)) == -EAGAIN)
 		poll(&fd, 1, -1);
 	if (r)
 		fail("receive", -r);
@@ -159,13 +160,17 @@ static double measure_roundtrip(const struct transport *t, struct link *link,
 				size_t size)
 {
 	uint64_t start, now, n = 0;
-	pid_t pid;
+	pid_t parent = getpid(), pid;
 
 	fflush(stdout);
 	pid = fork();
 	if (pid < 0)
 		fail("fork", errno);
 	if (!pid) {
+		/* Nobody else would end it */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(EXIT_FAILURE);
 		for (;;) {
 			t->get(link, 1, size);
 			t->put(link, 1, size);

@@ -29,9 +29,15 @@ void bus_check(void)
 		open_failed();
 }
 
+/* A peer without its pool, or -1. */
+int bus_open_fd(void)
+{
+	return open(DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+}
+
 void bus_open(struct bus *bus)
 {
-	bus->fd = open(DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	bus->fd = bus_open_fd();
 	if (bus->fd < 0)
 		open_failed();
 	bus->pool_size = POOL_SIZE;
@@ -72,10 +78,11 @@ int bus_send(int fd, const struct bus1_cmd_send *send)
 	return bus_ioctl(fd, BUS1_CMD_SEND, (void *)send);
 }
 
-int bus_recv(struct bus *bus, struct bus1_cmd_recv *recv)
+/* Without @files those of the message are dropped. */
+int bus_recv(struct bus *bus, struct bus1_cmd_recv *recv, bool files)
 {
 	memset(recv, 0, sizeof(*recv));
-	recv->flags = BUS1_RECV_FLAG_INSTALL_FDS;
+	recv->flags = files ? BUS1_RECV_FLAG_INSTALL_FDS : 0;
 	recv->max_offset = bus->pool_size;
 	return bus_ioctl(bus->fd, BUS1_CMD_RECV, recv);
 }

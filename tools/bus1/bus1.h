@@ -16,9 +16,10 @@
 
 #define ARRAY_SIZE(_a)	(sizeof(_a) / sizeof((_a)[0]))
 
-/* main.c: one line to stderr, and the end */
+/* main.c: one line to stderr, and the end, but for a warning */
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *fmt, ...);
 __attribute__((noreturn, format(printf, 1, 2))) void usage(const char *fmt, ...);
+__attribute__((format(printf, 1, 2))) void warning(const char *fmt, ...);
 void *xrealloc(void *p, size_t size);
 uint64_t parse_number(const char *what, const char *text, uint64_t max);
 double parse_seconds(const char *text);
@@ -43,11 +44,12 @@ struct bus {
 };
 
 void bus_check(void);
+int bus_open_fd(void);
 void bus_open(struct bus *bus);
 void bus_close(struct bus *bus);
 int bus_transfer(int src_fd, uint64_t id, int dst_fd, uint64_t *idp);
 int bus_send(int fd, const struct bus1_cmd_send *send);
-int bus_recv(struct bus *bus, struct bus1_cmd_recv *recv);
+int bus_recv(struct bus *bus, struct bus1_cmd_recv *recv, bool files);
 int bus_handle_release(int fd, uint64_t id);
 int bus_slice_release(int fd, uint64_t offset);
 const unsigned char *bus_bytes(const struct bus *bus,
@@ -137,6 +139,7 @@ struct name {
 	pid_t pid;
 	uint32_t uid;
 	char command[32];
+	uint64_t closed;	/* when, if it is */
 };
 
 const struct name *name_find(uint64_t peer);

@@ -53,9 +53,14 @@ const char *events_open(struct events *events, const char * const *names)
 		snprintf(events->instance, sizeof(events->instance),
 			 "%s/instances/bus1-%d", places[i], getpid());
 		r = mkdir(events->instance, 0700) ? -errno : 0;
+		/* Left behind by one that was killed, and had the same PID */
+		if (r == -EEXIST && !rmdir(events->instance))
+			r = mkdir(events->instance, 0700) ? -errno : 0;
 	}
 	if (r == -EACCES || r == -EPERM)
 		return "no permission for tracing: be root";
+	if (r == -EEXIST)
+		return "an instance of tracing with the name of this one is in use";
 	if (r < 0)
 		return "there is no tracing: is tracefs mounted at /sys/kernel/tracing?";
 	strcpy(events_instance, events->instance);
@@ -143,7 +148,8 @@ bool events_next(struct events *events, struct event *event)
 			continue;
 		}
 		*end = 0;
-		lost = strstr(line, "[LOST ");
+		/* Lines of events have blanks there, whatever a command calls itself */
+		lost = strncmp(line, "CPU:", 4) ? NULL : strstr(line, "[LOST ");
 		if (lost)
 			events->lost += strtoull(lost + 6, NULL, 10);
 		found = event_parse(event, line);

@@ -4,10 +4,12 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "bus1.h"
 
 static const struct {
@@ -54,6 +56,16 @@ void usage(const char *fmt, ...)
 	va_end(args);
 	fputs("; see bus1(1)\n", stderr);
 	exit(EXIT_USAGE);
+}
+
+void warning(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	complain(fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
 }
 
 void *xrealloc(void *p, size_t size)
@@ -140,7 +152,13 @@ static void help(FILE *f)
 int main(int argc, char **argv)
 {
 	size_t i;
-	int r;
+	int fd, r;
+
+	/* What is opened later must not be taken for one of the first three */
+	do {
+		fd = open("/dev/null", O_RDONLY);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	close(fd);
 
 	if (argc < 2)
 		usage("no command is given");

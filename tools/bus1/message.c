@@ -14,8 +14,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -25,9 +28,12 @@
 #define NODE		0x1000ULL	/* where messages, or replies, arrive */
 #define NAMES_MAX	256
 #define FILES_MAX	BUS1_FD_MAX
+#define RESERVE		8	/* descriptors that a message leaves free */
 
 static volatile sig_atomic_t stopped;
 static char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+static struct stat socket_stat;
+static struct rlimit files_limit;	/* as it was */
 
 /* A name stands for a socket where only the user can make one. */
 static void socket_address(const char *name, struct sockaddr_un *address)
@@ -64,9 +70,34 @@ static int socket_new(void)
 	return fd;
 }
 
+/*
+ * Two that begin to serve the same name must not take each other's socket for one that was
+ * left behind: the directory is locked, while the descriptor is open. If that cannot be, or
+ * somebody else locks it for long, they have to do without.
+ */
+static int socket_lock(const char *path)
+{
+	const char *end = strrchr(path, '/');
+	char dir[sizeof(socket_path)];
+	int fd, i;
+
+	snprintf(dir, sizeof(dir), "%.*s", end == path ? 1 : (int)(end - path), path);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (i = 0; fd >= 0 && i < 50 && flock(fd, LOCK_EX | LOCK_NB); ++i)
+		poll(NULL, 0, 20);
+	return fd;
+}
+
+/* By now it may be that of somebody else. */
 static void socket_remove(void)
 {
-	unlink(socket_path);
+	int lock = socket_lock(socket_path);
+	struct stat st;
+
+	if (!lstat(socket_path, &st) && st.st_dev == socket_stat.st_dev &&
+	    st.st_ino == socket_stat.st_ino)
+		unlink(socket_path);
+	close(lock);
 }
 
 static int socket_listen(const char *name, mode_t mode)
@@ -74,12 +105,16 @@ static int socket_listen(const char *name, mode_t mode)
 	struct sockaddr_un address;
 	struct stat st;
 	mode_t mask;
-	int fd, r;
+	struct timeval timeout = { .tv_sec = 1 };
+	int fd, lock, r;
 
 	socket_address(name, &address);
+	lock = socket_lock(address.sun_path);
 	fd = socket_new();
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	/* One that nobody listens on any more was left behind */
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+	    errno == EAGAIN)
 		die("'%s' is being served already", name);
 	if (errno == ECONNREFUSED && !lstat(address.sun_path, &st) &&
 	    S_ISSOCK(st.st_mode))
@@ -90,10 +125,11 @@ static int socket_listen(const char *name, mode_t mode)
 	mask = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	umask(mask);
-	if (r || listen(fd, 64))
+	if (r || listen(fd, 64) || lstat(address.sun_path, &socket_stat))
 		die("cannot listen on %s: %s", address.sun_path, strerror(errno));
 	strcpy(socket_path, address.sun_path);
 	atexit(socket_remove);
+	close(lock);
 	return fd;
 }
 
@@ -108,40 +144,52 @@ static void socket_serve(int listener, const struct bus *bus)
 	};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 	struct timeval timeout = { .tv_sec = 1 };
-	struct bus courier;
+	int courier, fd;
 	uint64_t id;
-	int fd;
 
 	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		/* Who is out of something now is asked again at once */
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			poll(NULL, 0, 20);
 		return;
+	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	bus_open(&courier);
-	if (!bus_transfer(bus->fd, NODE, courier.fd, &id)) {
+	courier = bus_open_fd();
+	if (courier >= 0 && !bus_transfer(bus->fd, NODE, courier, &id)) {
 		vec.iov_base = &id;
 		vec.iov_len = sizeof(id);
 		cmsg->cmsg_level = SOL_SOCKET;
 		cmsg->cmsg_type = SCM_RIGHTS;
 		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cmsg), &courier.fd, sizeof(int));
+		memcpy(CMSG_DATA(cmsg), &courier, sizeof(int));
 		/* Who does not take it gets none */
 		if (sendmsg(fd, &msg, MSG_NOSIGNAL) < 0)
 			errno = 0;
 	}
-	bus_close(&courier);
+	close(courier);
 	close(fd);
 }
 
-/* Connect, and wait until somebody listens, if that is asked for. */
+/*
+ * Connect, and wait until somebody listens, if that is asked for: @wait is not negative. Then
+ * an answer must come in that time, too.
+ */
 static int socket_connect(const char *name, double wait)
 {
-	uint64_t end = now_ns() + wait * 1e9;
+	uint64_t now, end = now_ns() + (wait < 0 ? 0 : wait) * 1e9;
 	struct sockaddr_un address;
+	struct timeval answer;
 	int fd;
 
 	socket_address(name, &address);
 	for (;;) {
 		fd = socket_new();
+		now = now_ns();
+		answer.tv_sec = wait < 0 ? 10 : now < end ? 1 + (end - now) / 1000000000 : 1;
+		answer.tv_usec = 0;
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &answer, sizeof(answer));
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answer, sizeof(answer));
 		if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
 			return fd;
 		if ((errno != ENOENT && errno != ECONNREFUSED) ||
@@ -152,6 +200,8 @@ static int socket_connect(const char *name, double wait)
 	}
 	if (errno == ENOENT || errno == ECONNREFUSED)
 		die("nobody serves '%s'", name);
+	if (errno == EAGAIN)
+		die("'%s' does not answer", name);
 	die("cannot connect to %s: %s", address.sun_path, strerror(errno));
 }
 
@@ -167,12 +217,16 @@ static uint64_t handle_get(const struct bus *bus, const char *name, double wait)
 	};
 	struct cmsghdr *cmsg;
 	int fd, courier, r;
+	ssize_t n;
 
 	fd = socket_connect(name, wait);
-	if (recvmsg(fd, &msg, MSG_CMSG_CLOEXEC) != sizeof(theirs))
+	n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	if (n < 0 && errno == EAGAIN)
+		die("'%s' does not answer", name);
+	if (n != sizeof(theirs))
 		die("'%s' gives no handle", name);
 	cmsg = CMSG_FIRSTHDR(&msg);
-	if (!cmsg || cmsg->cmsg_type != SCM_RIGHTS ||
+	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS ||
 	    cmsg->cmsg_len != CMSG_LEN(sizeof(int)))
 		die("'%s' gives no handle", name);
 	memcpy(&courier, CMSG_DATA(cmsg), sizeof(courier));
@@ -207,6 +261,23 @@ static void *read_all(int fd, size_t *np)
 	}
 }
 
+/* As poll(), but it does not miss a signal that comes before it waits. */
+static int poll_stoppable(struct pollfd *fds, nfds_t n, int ms)
+{
+	struct timespec timeout = { ms / 1000, ms % 1000 * 1000000L };
+	sigset_t signals, before;
+	int r = -1;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigprocmask(SIG_BLOCK, &signals, &before);
+	if (!stopped)
+		r = ppoll(fds, n, ms < 0 ? NULL : &timeout, &before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
 /* Wait for a message; false if none came in time, or a signal did. */
 static bool message_wait(struct bus *bus, int listener, double seconds,
 			 struct bus1_cmd_recv *recv)
@@ -219,7 +290,12 @@ static bool message_wait(struct bus *bus, int listener, double seconds,
 	int r, ms;
 
 	while (!stopped) {
-		r = bus_recv(bus, recv);
+		r = bus_recv(bus, recv, true);
+		/* Who sends files to somebody who cannot have them must not end him */
+		if (r == -EMFILE || r == -ENFILE) {
+			warning("the files of a message are dropped: %s", strerror(-r));
+			r = bus_recv(bus, recv, false);
+		}
 		if (!r)
 			return true;
 		if (r == -ERANGE)
@@ -233,7 +309,7 @@ static bool message_wait(struct bus *bus, int listener, double seconds,
 		if (end != UINT64_MAX)
 			ms = (end - now) / 1000000 >= 1000 ? 1000 :
 			     (end - now) / 1000000 + 1;
-		if (poll(fds, 2, ms) > 0 && fds[1].revents)
+		if (poll_stoppable(fds, 2, ms) > 0 && fds[1].revents)
 			socket_serve(listener, bus);
 	}
 	return false;
@@ -257,9 +333,43 @@ static void message_done(struct bus *bus, const struct bus1_cmd_recv *recv)
 	bus_slice_release(bus->fd, recv->msg.offset);
 }
 
+/* How many bytes of UTF-8 are a character that can be shown; 0 if they are none. */
+static size_t printable(const unsigned char *p, size_t n)
+{
+	size_t len, i;
+
+	if (*p < 0x80)
+		return (*p >= 0x20 && *p < 0x7f) || *p == '\n' || *p == '\t';
+	len = *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
+	if (len == 0 || len > n)
+		return 0;
+	for (i = 1; i < len; ++i) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	/* Control characters of two bytes, and what is no UTF-8 after all */
+	if ((p[0] == 0xc2 && p[1] < 0xa0) || (p[0] == 0xe0 && p[1] < 0xa0) ||
+	    (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf0 && p[1] < 0x90) ||
+	    (p[0] == 0xf4 && p[1] >= 0x90))
+		return 0;
+	return len;
+}
+
+/* What others have sent must not reach a terminal as a command. */
 static void write_out(const void *data, size_t n)
 {
-	fwrite(data, 1, n, stdout);
+	const unsigned char *p = data;
+	size_t len;
+
+	if (!isatty(STDOUT_FILENO)) {
+		fwrite(data, 1, n, stdout);
+		n = 0;
+	}
+	for (; n > 0; p += len, n -= len) {
+		len = printable(p, n);
+		fwrite(len ? (const char *)p : "?", 1, len ? len : 1, stdout);
+		len += !len;
+	}
 	fflush(stdout);
 	if (ferror(stdout))
 		die("cannot write: %s", strerror(errno));
@@ -297,7 +407,7 @@ int cmd_send(int argc, char **argv)
 		.n_vecs = 1,
 	};
 	int files[FILES_MAX], c, r;
-	double wait = 0, timeout = -1;
+	double wait = -1, timeout = -1;
 	bool reply = false;
 	struct bus bus;
 
@@ -408,45 +518,100 @@ static void recv_print_json(const struct bus *bus,
 	fflush(stdout);
 }
 
-int cmd_recv(int argc, char **argv)
-{
-	uint64_t count = UINT64_MAX;
-	struct bus1_cmd_recv recv;
-	bool json = false;
-	double timeout = -1;
-	mode_t mode = 0600;
+/* Somebody who receives under a name. */
+struct receiver {
+	const char *name;
+	uint64_t count;
+	mode_t mode;
+	bool json;
+	double timeout;
 	struct bus bus;
-	int c, listener;
+	int listener;
+	int reserve[RESERVE];
+};
 
+/* Options, of which a command has those in @known, and the name. */
+static void receiver_parse(struct receiver *receiver, int argc, char **argv,
+			   const char *known)
+{
+	int c;
+
+	*receiver = (struct receiver){
+		.count = UINT64_MAX, .mode = 0600, .timeout = -1,
+	};
 	opterr = 0;
-	while ((c = getopt(argc, argv, "M:n:o:t:")) >= 0) {
+	while ((c = getopt(argc, argv, known)) >= 0) {
 		switch (c) {
 		case 'M':
-			mode = parse_mode(optarg);
+			receiver->mode = parse_mode(optarg);
 			break;
 		case 'n':
-			count = parse_number("number of messages", optarg,
-					     UINT64_MAX);
+			receiver->count = parse_number("number of messages", optarg,
+						       UINT64_MAX);
 			break;
 		case 'o':
-			json = parse_json(optarg);
+			receiver->json = parse_json(optarg);
 			break;
 		case 't':
-			timeout = parse_seconds(optarg);
+			receiver->timeout = parse_seconds(optarg);
 			break;
 		default:
 			usage("wrong option '-%c'", optopt);
 		}
 	}
-	if (optind + 1 != argc)
-		usage(optind == argc ? "no name is given" : "too many arguments");
+	if (optind == argc)
+		usage("no name is given");
+	receiver->name = argv[optind++];
+}
 
-	bus_open(&bus);
+static void reserve_make(struct receiver *receiver)
+{
+	int i;
+
+	for (i = 0; i < RESERVE; ++i) {
+		receiver->reserve[i] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+		if (receiver->reserve[i] < 0)
+			die("too few descriptors: %s", strerror(errno));
+	}
+}
+
+static void reserve_use(struct receiver *receiver)
+{
+	int i;
+
+	for (i = 0; i < RESERVE; ++i)
+		close(receiver->reserve[i]);
+}
+
+static void receiver_open(struct receiver *receiver)
+{
+	struct rlimit limit;
+
+	/* A message has 256 files at most: that many, if one may */
+	getrlimit(RLIMIT_NOFILE, &files_limit);
+	limit = files_limit;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+
+	bus_open(&receiver->bus);
 	catch_signals();
 	/* The node exists, before somebody can ask for it, from the first transfer */
-	listener = socket_listen(argv[optind], mode);
-	while (count) {
-		if (!message_wait(&bus, listener, timeout, &recv)) {
+	receiver->listener = socket_listen(receiver->name, receiver->mode);
+}
+
+int cmd_recv(int argc, char **argv)
+{
+	struct receiver receiver;
+	struct bus *bus = &receiver.bus;
+	struct bus1_cmd_recv recv;
+
+	receiver_parse(&receiver, argc, argv, "M:n:o:t:");
+	if (optind < argc)
+		usage("too many arguments");
+
+	receiver_open(&receiver);
+	while (receiver.count) {
+		if (!message_wait(bus, receiver.listener, receiver.timeout, &recv)) {
 			if (stopped)
 				break;
 			die("no message came");
@@ -454,12 +619,12 @@ int cmd_recv(int argc, char **argv)
 		/* That the last sender is gone is no message */
 		if (recv.msg.type != BUS1_MSG_DATA)
 			continue;
-		if (json)
-			recv_print_json(&bus, &recv);
+		if (receiver.json)
+			recv_print_json(bus, &recv);
 		else
-			write_out(bus_bytes(&bus, &recv), recv.msg.n_bytes);
-		message_done(&bus, &recv);
-		--count;
+			write_out(bus_bytes(bus, &recv), recv.msg.n_bytes);
+		message_done(bus, &recv);
+		--receiver.count;
 	}
 	return EXIT_SUCCESS;
 }
@@ -492,34 +657,56 @@ static int payload_file(const struct bus *bus, const struct bus1_cmd_recv *recv)
 	return fd;
 }
 
+/*
+ * Make them 3, 4, and so on. One that is in the way of another is moved first, so that there
+ * need not be many more descriptors than these.
+ */
+static bool files_place(int *fds, size_t n)
+{
+	size_t i, j;
+	int to;
+
+	for (i = 0; i < n; ++i) {
+		to = 3 + i;
+		for (j = i + 1; j < n; ++j) {
+			if (fds[j] != to)
+				continue;
+			fds[j] = fcntl(to, F_DUPFD_CLOEXEC, 3 + (int)n);
+			if (fds[j] < 0)
+				return false;
+		}
+		if (fds[i] == to) {
+			fcntl(to, F_SETFD, 0);
+			continue;
+		}
+		if (dup2(fds[i], to) < 0)
+			return false;
+		close(fds[i]);
+	}
+	return true;
+}
+
 /* In the child: the payload is stdin, files that came along are 3, 4, and so on. */
 static void serve_child(const struct bus *bus, const struct bus1_cmd_recv *recv,
 			int in, int out, char **command)
 {
-	int high[FILES_MAX];
+	size_t n = recv->msg.n_fds, i;
+	int fds[FILES_MAX];
 	char number[24];
-	size_t i;
 
-	/* Out of the way first: what is moved must not be overwritten */
-	for (i = 0; i < recv->msg.n_fds; ++i) {
-		high[i] = fcntl(bus_file(bus, recv, i), F_DUPFD_CLOEXEC, 300);
-		if (high[i] < 0)
-			_exit(126);
-	}
-	in = fcntl(in, F_DUPFD_CLOEXEC, 300);
-	out = fcntl(out, F_DUPFD_CLOEXEC, 300);
-	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+	for (i = 0; i < n; ++i)
+		fds[i] = bus_file(bus, recv, i);
+	/* All that there is are above those two */
+	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
+	    !files_place(fds, n)) {
+		warning("cannot pass %zu files on: %s", n, strerror(errno));
 		_exit(126);
-	for (i = 0; i < recv->msg.n_fds; ++i) {
-		if (dup2(high[i], 3 + i) < 0)
-			_exit(126);
 	}
-	snprintf(number, sizeof(number), "%llu",
-		 (unsigned long long)recv->msg.n_fds);
+	snprintf(number, sizeof(number), "%zu", n);
 	setenv("BUS1_FILES", number, 1);
+	setrlimit(RLIMIT_NOFILE, &files_limit);
 	execvp(command[0], command);
-	fprintf(stderr, "bus1 serve: cannot run '%s': %s\n", command[0],
-		strerror(errno));
+	warning("cannot run '%s': %s", command[0], strerror(errno));
 	_exit(127);
 }
 
@@ -539,18 +726,47 @@ static void serve_reply(struct bus *bus, const struct bus1_cmd_recv *recv, int o
 	r = bus_send(bus->fd, &send);
 	/* Who has gone does not wait for it any more */
 	if (r && r != -EHOSTUNREACH)
-		fprintf(stderr, "bus1 serve: cannot reply: %s\n", send_problem(r));
+		warning("cannot reply: %s", send_problem(r));
 	free(vec.iov_base);
 }
 
-static void serve_one(struct bus *bus, const struct bus1_cmd_recv *recv,
+/* Wait for the command. Who asks for a handle meanwhile need not. */
+static int serve_wait(struct receiver *receiver, pid_t pid)
+{
+	struct pollfd fds[] = {
+		{ .fd = syscall(SYS_pidfd_open, pid, 0), .events = POLLIN },
+		{ .fd = receiver->listener, .events = POLLIN },
+	};
+	int status;
+
+	while (fds[0].fd >= 0 && !stopped) {
+		if (poll_stoppable(fds, 2, -1) <= 0)
+			continue;
+		if (fds[0].revents)
+			break;
+		socket_serve(receiver->listener, &receiver->bus);
+	}
+	close(fds[0].fd);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status;
+}
+
+static void serve_one(struct receiver *receiver, const struct bus1_cmd_recv *recv,
 		      char **command)
 {
+	struct bus *bus = &receiver->bus;
 	int in = payload_file(bus, recv), out, status;
-	bool reply = recv->msg.n_handles &&
-		     bus_handle(bus, recv, 0) != BUS1_HANDLE_INVALID;
+	uint64_t to = BUS1_HANDLE_INVALID;
+	bool reply;
 	pid_t pid;
 
+	if (recv->msg.n_handles)
+		to = bus_handle(bus, recv, 0);
+	/* One of our own node would make the reply the next message */
+	reply = to != BUS1_HANDLE_INVALID && to & BUS1_HANDLE_FLAG_REMOTE;
+	if (to != BUS1_HANDLE_INVALID && !reply)
+		warning("no reply: the handle is that of '%s'", receiver->name);
 	out = reply ? temporary_file() : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	fflush(stdout);
 	pid = fork();
@@ -558,14 +774,11 @@ static void serve_one(struct bus *bus, const struct bus1_cmd_recv *recv,
 		die("cannot fork: %s", strerror(errno));
 	if (!pid)
 		serve_child(bus, recv, in, out, command);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	status = serve_wait(receiver, pid);
 	if (WIFSIGNALED(status))
-		fprintf(stderr, "bus1 serve: the command was killed by signal %d\n",
-			WTERMSIG(status));
+		warning("the command was killed by signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status))
-		fprintf(stderr, "bus1 serve: the command has failed with %d\n",
-			WEXITSTATUS(status));
+		warning("the command has failed with %d", WEXITSTATUS(status));
 	/* One that has failed does not reply: the other side sees the handle go */
 	if (reply && !status)
 		serve_reply(bus, recv, out);
@@ -575,44 +788,29 @@ static void serve_one(struct bus *bus, const struct bus1_cmd_recv *recv,
 
 int cmd_serve(int argc, char **argv)
 {
-	uint64_t count = UINT64_MAX;
 	struct bus1_cmd_recv recv;
-	mode_t mode = 0600;
-	struct bus bus;
-	int c, listener;
+	struct receiver receiver;
 	char **command;
 
-	opterr = 0;
-	while ((c = getopt(argc, argv, "+M:n:")) >= 0) {
-		switch (c) {
-		case 'M':
-			mode = parse_mode(optarg);
-			break;
-		case 'n':
-			count = parse_number("number of messages", optarg,
-					     UINT64_MAX);
-			break;
-		default:
-			usage("wrong option '-%c'", optopt);
-		}
-	}
-	if (optind == argc)
-		usage("no name is given");
-	command = argv + optind + 1;
+	receiver_parse(&receiver, argc, argv, "+M:n:");
+	command = argv + optind;
 	if (*command && !strcmp(*command, "--"))
 		++command;
 	if (!*command)
 		usage("no command is given");
 
-	bus_open(&bus);
-	catch_signals();
-	listener = socket_listen(argv[optind], mode);
-	while (count && message_wait(&bus, listener, -1, &recv)) {
+	receiver_open(&receiver);
+	/* Whatever files a message has, enough is left to run the command */
+	reserve_make(&receiver);
+	while (receiver.count &&
+	       message_wait(&receiver.bus, receiver.listener, -1, &recv)) {
 		if (recv.msg.type != BUS1_MSG_DATA)
 			continue;
-		serve_one(&bus, &recv, command);
-		message_done(&bus, &recv);
-		--count;
+		reserve_use(&receiver);
+		serve_one(&receiver, &recv, command);
+		message_done(&receiver.bus, &recv);
+		reserve_make(&receiver);
+		--receiver.count;
 	}
 	return EXIT_SUCCESS;
 }

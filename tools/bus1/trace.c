@@ -4,7 +4,7 @@
  *
  * Events are collected by transaction. A transaction is printed some time after it
  * happened: by then, those that come before it are known, and most are received. What
- * comes later than that is printed late, and marked.
+ * comes later than that is printed late, and marked. Some time after that it is forgotten.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "bus1.h"
+
+#define TABLE_MIN	1024
+#define KEEP_MIN	1000000000ULL
 
 /* Of transactions that are not sealed nothing but the id is known. */
 static struct transaction **table;	/* by id, open addressing */
@@ -143,12 +146,13 @@ static struct transaction **table_slot(uint64_t tx)
 	}
 }
 
-static void table_grow(void)
+/* Make it one of so many, a power of 2. */
+static void table_resize(size_t new_size)
 {
 	struct transaction **old = table;
 	size_t i, size = table_size;
 
-	table_size = size ? size * 2 : 1024;
+	table_size = new_size;
 	table = calloc(table_size, sizeof(*table));
 	if (!table)
 		die("out of memory");
@@ -164,7 +168,7 @@ static struct transaction *transaction_of(uint64_t tx)
 	struct transaction **slot, *t;
 
 	if (table_used * 2 >= table_size)
-		table_grow();
+		table_resize(table_size ? table_size * 2 : TABLE_MIN);
 	slot = table_slot(tx);
 	if (*slot)
 		return *slot;
@@ -398,7 +402,7 @@ static void transaction_print(struct transaction *t)
 	static struct transaction last;
 
 	t->printed = true;
-	t->late = t->ts < last.ts || (t->ts == last.ts && t->tx < last.tx);
+	t->late = t->ts < last.ts || (t->ts == last.ts && t->tx <= last.tx);
 	if (!t->late) {
 		last.ts = t->ts;
 		last.tx = t->tx;
@@ -456,6 +460,54 @@ static void print_waiting(bool all)
 	}
 	memmove(waiting + n, waiting + i, (n_waiting - i) * sizeof(*waiting));
 	n_waiting -= i - n;
+}
+
+/*
+ * Forget what was shown a good while ago, and what has never become a transaction. If it is
+ * received after all, it is shown as one of which nothing else is known.
+ */
+static void forget(void)
+{
+	static uint64_t next;
+	uint64_t now = now_ns(), keep = 16 * options.hold_ns;
+	size_t i, n, size = TABLE_MIN;
+	struct transaction *t;
+
+	if (keep < KEEP_MIN)
+		keep = KEEP_MIN;
+	/* A chart shows all of them, in the end */
+	if (options.svg || now < next)
+		return;
+	next = now + keep / 4;
+
+	for (i = n = 0; i < n_waiting; ++i) {
+		if (waiting[i]->ts || now < waiting[i]->seen + keep)
+			waiting[n++] = waiting[i];
+	}
+	n_waiting = n;
+
+	for (i = n = 0; i < table_size; ++i) {
+		t = table[i];
+		if (!t)
+			continue;
+		if ((t->ts && !t->printed) || now < t->seen + keep) {
+			++n;
+			continue;
+		}
+		free(t->deliveries);
+		free(t);
+		table[i] = NULL;
+	}
+	table_used = n;
+	while (size < 4 * n)
+		size *= 2;
+	table_resize(size);
+
+	for (i = n = 0; i < n_names; ++i) {
+		if (!names[i].closed || now < names[i].closed + keep)
+			names[n++] = names[i];
+	}
+	n_names = n;
 }
 
 static void on_commit(const struct event *event)
@@ -545,9 +597,10 @@ static void on_event(const struct event *event)
 		on_notify(event);
 	else if (!strcmp(name, "node_destroy"))
 		on_destroy(event, 'd');
-	else if (!strcmp(name, "peer_close"))
+	else if (!strcmp(name, "peer_close")) {
 		on_destroy(event, 'c');
-	else if (!strcmp(name, "peer_open")) {
+		name_of(event_number(event, "peer"))->closed = now_ns();
+	} else if (!strcmp(name, "peer_open")) {
 		name_of(event_number(event, "peer"))->uid =
 			event_number(event, "uid");
 		name_learn(event_number(event, "peer"), event);
@@ -611,6 +664,7 @@ static int run(struct events *events, pid_t command, double seconds)
 			pid = waitpid(command, &status, WNOHANG);
 		drain(events);
 		print_waiting(false);
+		forget();
 		if (fflush(stdout) || ferror(stdout))
 			stopped = 1;
 		if (command && pid == command)

@@ -4,8 +4,12 @@
  * messages that are known, what it does for a shell, and what it says when it cannot.
  */
 #include "bus1_msg.h"
+#include <dirent.h>
 #include <stdarg.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include "bus1_trace.h"
 
 #define TEXT_MAX	65536
@@ -374,19 +378,16 @@ TEST_F(tool, top)
 	EXPECT_EQ(0, count(self->text, "\033"));
 }
 
-/*
- * Run "bus1 trace" with some options while a known scenario goes on: one message from
- * a to b, one from a to b and c, and the end of the node of b. The last one to c
- * is never received.
- */
-static void t_traced(struct __test_metadata *_metadata,
-		     FIXTURE_DATA(tool) *self, const char *options)
-{
-	const __u64 dst[] = { self->net.ab, self->net.ac };
-	char command[512];
-	struct iovec vec = { "xyz", 3 };
+/* Run "bus1 trace" with some options, until t_trace_end(). */
+struct trace {
 	pid_t pid;
 	int start, end;
+};
+
+static void t_trace_begin(struct __test_metadata *_metadata, struct trace *trace,
+			  const char *options)
+{
+	char command[512];
 	char c;
 
 	unlink("start");
@@ -394,20 +395,44 @@ static void t_traced(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, mkfifo("start", 0600));
 	ASSERT_EQ(0, mkfifo("end", 0600));
 	snprintf(command, sizeof(command),
-		 "exec bus1 trace %s -- sh -c 'echo >start; cat end' >out",
+		 "exec bus1 trace %s -- sh -c 'echo >start; cat end' >out 2>err",
 		 options);
-	pid = FORK();
-	if (!pid) {
+	trace->pid = FORK();
+	if (!trace->pid) {
 		execl("/bin/sh", "sh", "-c", command, NULL);
 		_exit(127);
 	}
 	/* It has begun to look when the command runs. */
-	start = open("start", O_RDONLY | O_CLOEXEC);
-	ASSERT_LE(0, start);
-	ASSERT_EQ(1, read(start, &c, 1));
-	end = open("end", O_WRONLY | O_CLOEXEC);
-	ASSERT_LE(0, end);
+	trace->start = open("start", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, trace->start);
+	ASSERT_EQ(1, read(trace->start, &c, 1));
+	trace->end = open("end", O_WRONLY | O_CLOEXEC);
+	ASSERT_LE(0, trace->end);
+}
 
+static void t_trace_end(struct __test_metadata *_metadata, FIXTURE_DATA(tool) *self,
+			struct trace *trace)
+{
+	close(trace->start);
+	close(trace->end);
+	ASSERT_EQ(0, wait_status(trace->pid));
+	EXPECT_SHELL(0, "cat err");
+	EXPECT_STREQ("", self->text);
+	EXPECT_SHELL(0, "cat out");
+}
+
+/*
+ * The same, with a known scenario: one message from a to b, one from a to b and c, and the
+ * end of the node of b. The last one to c is never received.
+ */
+static void t_traced(struct __test_metadata *_metadata,
+		     FIXTURE_DATA(tool) *self, const char *options)
+{
+	const __u64 dst[] = { self->net.ab, self->net.ac };
+	struct iovec vec = { "xyz", 3 };
+	struct trace trace;
+
+	t_trace_begin(_metadata, &trace, options);
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "12345"));
 	ASSERT_EQ(0, msg_send(self->net.a.fd, .dst = dst, .n_dst = 2,
 			      .vecs = &vec, .n_vecs = 1));
@@ -416,11 +441,7 @@ static void t_traced(struct __test_metadata *_metadata,
 	RECV(&self->net.b);
 	RECV(&self->net.b);
 	RECV_DESTROY(&self->net.a, self->net.ab);
-
-	close(start);
-	close(end);
-	ASSERT_EQ(0, wait_status(pid));
-	EXPECT_SHELL(0, "cat out");
+	t_trace_end(_metadata, self, &trace);
 }
 
 /* Of what was printed, the line that has both in it; NULL if there is none. */
@@ -521,6 +542,61 @@ TEST_F(tool, trace_filters)
 	EXPECT_EQ(1, count(self->text, "\"bytes\": 3,"));
 }
 
+/* What has happened long ago is not remembered, unless a chart is to be drawn of it. */
+TEST_F(tool, trace_forgets)
+{
+	struct trace trace;
+	int i;
+
+	if (!trace_instance[0])
+		SKIP(return, "this kernel has no tracing in " TRACEFS);
+	for (i = 0; i < 2; i++) {
+		t_trace_begin(_metadata, &trace, i ? "--hold 0.01 --svg chart" : "--hold 0.01");
+		ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ac, "12345"));
+		usleep(2500000);
+		RECV(&self->net.c);
+		usleep(500000);
+		t_trace_end(_metadata, self, &trace);
+		EXPECT_NE(NULL, line_with(self->text, "5 bytes", "queued")) {
+			TH_LOG("%s", self->text);
+		}
+		EXPECT_EQ(i, !!line_with(self->text, "received by", "after")) {
+			TH_LOG("%s", self->text);
+		}
+		EXPECT_EQ(!i, !!line_with(self->text, "< message ? -> ", "5 bytes")) {
+			TH_LOG("%s", self->text);
+		}
+		EXPECT_EQ(2, count(self->text, "\n"));
+	}
+}
+
+/* A process calls itself what it likes. */
+TEST_F(tool, trace_knows_what_is_lost)
+{
+	struct trace trace;
+
+	if (!trace_instance[0])
+		SKIP(return, "this kernel has no tracing in " TRACEFS);
+	t_trace_begin(_metadata, &trace, "");
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "CPU:0 [LOST 12 "));
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ac, "12345"));
+	RECV(&self->net.c);
+	/* Nothing is on its standard error. */
+	t_trace_end(_metadata, self, &trace);
+	EXPECT_EQ(1, count(self->text, "5 bytes"));
+}
+
+/* One that was killed has left its instance, and another one has its PID now. */
+TEST_F(tool, trace_takes_over)
+{
+	if (!trace_instance[0])
+		SKIP(return, "this kernel has no tracing in " TRACEFS);
+	EXPECT_SHELL(0, "cd " TRACEFS "/instances && before=$(echo *)\n"
+		     "sh -c 'mkdir bus1-$$ && exec bus1 trace -t 0.1 2>&1'\n"
+		     "[ \"$before\" = \"$(echo *)\" ]");
+	EXPECT_STREQ("", self->text);
+}
+
 TEST_F(tool, messages)
 {
 	/* Each command waits for the others; the last line waits for all. */
@@ -575,6 +651,257 @@ TEST_F(tool, messages_that_go_wrong)
 		     "bus1 recv name 2>/dev/null; r=$?\n"
 		     "bus1 send -w 60 -m x name; wait $pid\n"
 		     "exit $r\n");
+}
+
+/* A message has more files than there can be descriptors. */
+TEST_F(tool, files_that_are_too_many)
+{
+	char files[30 * 8 + 1] = "";
+	int i;
+
+	for (i = 0; i < 30; i++)
+		strcat(files, "-f file ");
+	EXPECT_SHELL(0,
+		     "echo content >file\n"
+		     "(ulimit -n 24; exec bus1 recv -n 2 -o json one >one.out 2>one.err) & one=$!\n"
+		     "(ulimit -S -n 24; exec bus1 recv -n 1 -o json two >two.out 2>two.err) & two=$!\n"
+		     "bus1 send -w 60 -m many %s one || exit 11\n"
+		     "bus1 send -w 60 -m one -f file one || exit 12\n"
+		     "bus1 send -w 60 -m many %s two || exit 13\n"
+		     "wait $one && wait $two || exit 14\n"
+		     "cat one.out one.err two.out two.err\n", files, files);
+	EXPECT_EQ(1, count(self->text, "\"files\": 0, \"data\": \"many\""));
+	EXPECT_EQ(1, count(self->text, "\"files\": 1, \"data\": \"one\""));
+	EXPECT_EQ(1, count(self->text, "bus1 recv: the files of a message are dropped: "));
+	EXPECT_EQ(1, count(self->text, "\"files\": 30, \"data\": \"many\""));
+	EXPECT_EQ(4, count(self->text, "\n")) {
+		TH_LOG("%s", self->text);
+	}
+
+	/* Who runs a command needs a few for that. */
+	EXPECT_SHELL(0,
+		     "(ulimit -n 54; exec bus1 serve -n 1 one sh -c 'echo $BUS1_FILES; cat <&32') & one=$!\n"
+		     "bus1 send -w 60 -r -m x %s one || exit 11\n"
+		     "wait $one || exit 12\n"
+		     "(ulimit -n 40; exec bus1 serve -n 2 two sh -c 'echo $BUS1_FILES' 2>two.err) & two=$!\n"
+		     "bus1 send -w 60 -r -m x %s two || exit 13\n"
+		     "bus1 send -w 60 -r -m x -f file two || exit 14\n"
+		     "wait $two || exit 15\n"
+		     "(ulimit -S -n 20; exec bus1 serve -n 1 three sh -c 'echo $BUS1_FILES; ulimit -S -n') & three=$!\n"
+		     "bus1 send -w 60 -r -m x %s three || exit 16\n"
+		     "wait $three || exit 17\n"
+		     "cat two.err\n", files, files, files);
+	EXPECT_STREQ("30\ncontent\n0\n1\n30\n20\n"
+		     "bus1 serve: the files of a message are dropped: Too many open files\n",
+		     self->text);
+}
+
+/* What a socket is, and whose. */
+TEST_F(tool, names_and_who_has_them)
+{
+	/* Two begin at once where one was left behind: one of them gets it. */
+	EXPECT_SHELL(0,
+		     "bus1 recv name & pid=$!\n"
+		     "bus1 send -w 60 -m x name && kill -9 $pid; wait $pid\n"
+		     "for i in 1 2 3; do\n"
+		     "	bus1 recv -n 1 name >a.out 2>&1 & a=$!\n"
+		     "	bus1 recv -n 1 name >b.out 2>&1 & b=$!\n"
+		     "	while ! grep -q 'served already' a.out b.out; do sleep 0.05; done\n"
+		     "	bus1 send -w 60 -m $i- name || exit 11\n"
+		     "	wait $a; r=$?; wait $b\n"
+		     "	[ $((r + $?)) = 1 ] || exit 12\n"
+		     "	cat a.out b.out\n"
+		     "	bus1 recv name >/dev/null & pid=$!\n"
+		     "	bus1 send -w 60 -m x name && kill -9 $pid; wait $pid\n"
+		     "done 2>/dev/null; true\n");
+	EXPECT_EQ(3, count(self->text, "bus1 recv: 'name' is being served already\n"));
+	EXPECT_EQ(3, count(self->text, "-"));
+
+	/* It removes its own only. */
+	EXPECT_SHELL(0,
+		     "bus1 recv -n 1 ./mine >a.out & a=$!\n"
+		     "while ! [ -S mine ]; do sleep 0.05; done\n"
+		     "rm mine; bus1 recv -n 1 ./mine >b.out & b=$!\n"
+		     "while ! [ -S mine ]; do sleep 0.05; done\n"
+		     "kill $a; wait $a || exit 11\n"
+		     "[ -S mine ] || exit 12\n"
+		     "bus1 send -m x ./mine && wait $b || exit 13\n"
+		     "! [ -S mine ]\n");
+}
+
+TEST_F(tool, who_does_not_answer)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "mute" };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, bind(fd, (struct sockaddr *)&address, sizeof(address)));
+	ASSERT_EQ(0, listen(fd, 5));
+	EXPECT_SHELL(1, "bus1 send -w 0.1 -m x ./mute 2>&1");
+	EXPECT_STREQ("bus1 send: './mute' does not answer\n", self->text);
+	close(fd);
+
+	/* Who is at work does. */
+	EXPECT_SHELL(0,
+		     "bus1 serve -n 2 busy sh -c 'read x; [ $x = 2 ] || touch run; while ! [ -e go ]; do sleep 0.05; done; echo $x' & pid=$!\n"
+		     "echo 1 | bus1 send -w 60 -r busy & one=$!\n"
+		     "while ! [ -e run ]; do sleep 0.05; done\n"
+		     "echo 2 | bus1 send -w 0.1 busy || exit 11\n"
+		     "touch go\n"
+		     "wait $one && wait $pid\n");
+	EXPECT_STREQ("1\n2\n", self->text);
+}
+
+/* The handle that somebody gives to whoever connects, in the peer @fd. */
+static __u64 t_handle_of(struct __test_metadata *_metadata, const char *path, int fd)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), courier;
+	char control[CMSG_SPACE(sizeof(int))];
+	__u64 theirs, id;
+	struct iovec vec = { &theirs, sizeof(theirs) };
+	struct msghdr msg = {
+		.msg_iov = &vec, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	while (connect(sock, (struct sockaddr *)&address, sizeof(address)))
+		usleep(20000);
+	EXPECT_EQ(sizeof(theirs), recvmsg(sock, &msg, MSG_CMSG_CLOEXEC));
+	memcpy(&courier, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(courier));
+	EXPECT_EQ(0, bus1_handle_transfer(courier, theirs, fd, &id));
+	close(courier);
+	close(sock);
+	return id;
+}
+
+/* Somebody wants the reply to be sent to the one who replies. */
+TEST_F(tool, serve_does_not_reply_to_itself)
+{
+	int status;
+	__u64 id;
+	pid_t pid;
+
+	pid = FORK();
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c",
+		      "exec bus1 serve -n 2 ./echo sh -c 'tee -a log; echo; echo >>log' 2>err >out",
+		      NULL);
+		_exit(127);
+	}
+	id = t_handle_of(_metadata, "echo", self->net.a.fd);
+	ASSERT_EQ(0, msg_send(self->net.a.fd, .dst = &id, .n_dst = 1,
+			      .vecs = &(struct iovec){ "one", 3 }, .n_vecs = 1,
+			      .handles = &id, .n_handles = 1));
+	while (access("log", F_OK))
+		usleep(20000);
+	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, id, "two"));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_SHELL(0, "cat log err");
+	EXPECT_STREQ("one\ntwo\nbus1 serve: no reply: the handle is that of './echo'\n",
+		     self->text);
+	EXPECT_EQ(0, bus1_handle_release(self->net.a.fd, id));
+}
+
+/* What somebody has sent is no command for a terminal. */
+TEST_F(tool, recv_on_a_terminal)
+{
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), fd;
+	char text[256] = "", path[64];
+	size_t n = 0;
+	ssize_t r;
+	pid_t pid;
+
+	if (terminal < 0 && errno == ENOENT)
+		SKIP(return, "this kernel has no terminals");
+	ASSERT_LE(0, terminal);
+	ASSERT_EQ(0, grantpt(terminal));
+	ASSERT_EQ(0, unlockpt(terminal));
+	ASSERT_EQ(0, ptsname_r(terminal, path, sizeof(path)));
+	pid = FORK();
+	if (!pid) {
+		fd = open(path, O_RDWR | O_NOCTTY);
+		dup2(fd, STDOUT_FILENO);
+		execlp("bus1", "bus1", "recv", "-n", "2", "./terminal", NULL);
+		_exit(127);
+	}
+	EXPECT_SHELL(0, "printf 'a\\033[31mb\\233c\\r\\177\\td \\303\\251 \\302\\233 \\342\\202\\254 \\355\\240\\200\\n' | bus1 send -w 60 ./terminal");
+	EXPECT_SHELL(0, "printf '\\303' | bus1 send -w 60 ./terminal");
+	/* It ends with an error when nobody has the other side any more. */
+	while (n < sizeof(text) - 1) {
+		r = read(terminal, text + n, sizeof(text) - 1 - n);
+		if (r <= 0)
+			break;
+		n += r;
+	}
+	WAIT(pid);
+	EXPECT_STREQ("a?[31mb?c??\td \303\251 ?? \342\202\254 ???\r\n?", text);
+	close(terminal);
+}
+
+/* The child of a process, or 0. */
+static pid_t child_of(pid_t parent)
+{
+	char path[64];
+	struct dirent *entry;
+	DIR *dir = opendir("/proc");
+	pid_t pid = 0;
+	int found;
+	FILE *f;
+
+	while (dir && !pid && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%d/stat", atoi(entry->d_name));
+		f = atoi(entry->d_name) > 0 ? fopen(path, "re") : NULL;
+		if (!f)
+			continue;
+		if (fscanf(f, "%*d (%*[^)]) %*c %d", &found) == 1 && found == parent)
+			pid = atoi(entry->d_name);
+		fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+	return pid;
+}
+
+/* Nobody may have waited for it. */
+static bool has_ended(pid_t pid)
+{
+	char path[64], state = 'Z';
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'Z';
+	fclose(f);
+	return state == 'Z' || state == 'X';
+}
+
+TEST_F(tool, bench_leaves_nobody_behind)
+{
+	pid_t pid, child;
+	int i;
+
+	pid = FORK();
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c", "exec bus1 bench -t 0.5 >out", NULL);
+		_exit(127);
+	}
+	while (!(child = child_of(pid))) {
+		ASSERT_EQ(0, waitpid(pid, NULL, WNOHANG));
+		usleep(50000);
+	}
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
+	for (i = 0; i < 500 && !has_ended(child); i++)
+		usleep(20000);
+	EXPECT_TRUE(has_ended(child)) {
+		kill(child, SIGKILL);
+	}
 }
 
 TEST_F(tool, bench)
