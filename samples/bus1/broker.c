@@ -8,14 +8,16 @@
  * everybody starts with a handle to. Services give it handles under names, and clients ask
  * for them. From then on the two talk directly, and the broker hears nothing of it.
  *
- *	"+NAME", with a handle		register it: reply "ok" or "taken"
+ *	"+NAME", with a handle		register it: reply "ok", "taken" or "gone"
  *	"?NAME"				wait until it is there: reply with the handle
  *
- * A name is free again when the node behind it is destroyed, or its owner gone: the kernel
- * tells the broker. Who may register or ask for what is up to the broker: this one lets
+ * A service can have several names. All are free again when the node behind them is
+ * destroyed, or its owner gone: the kernel tells the broker. A name is made of letters,
+ * digits, and what else can be printed: the broker shows it on a terminal. Who may register or ask for what is up to the broker: this one lets
  * everybody. One that does not would give each client a node of its own, and know by it
  * who asks. Here run a broker, a service "clock" and two clients that come too early.
  */
+#include <ctype.h>
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -98,13 +100,21 @@ static void reply(struct bus1_message *to, const char *text, struct bus1_handle 
 	bus1_builder_unref(b);
 }
 
+/* A handle has one handler, and may have many names. */
 static int on_service_gone(struct bus1_message *message, void *userdata)
 {
-	struct entry *e = userdata;
+	struct bus1_handle *handle = bus1_handle_ref(userdata);
+	struct entry *e, *next;
 
 	(void)message;
-	printf("broker: \"%s\" is gone\n", e->name);
-	entry_free(e);
+	for (e = entries; e; e = next) {
+		next = e->next;
+		if (e->handle != handle)
+			continue;
+		printf("broker: \"%s\" is gone\n", e->name);
+		entry_free(e);
+	}
+	bus1_handle_unref(handle);
 	return 0;
 }
 
@@ -118,10 +128,15 @@ static void on_register(struct bus1_message *message, const char *name)
 		return reply(message, "taken", NULL);
 	if (bus1_message_get_handle(message, 0, &handle) < 0)
 		return reply(message, "gone", NULL);
+	/* Only from then on it is called. */
+	bus1_handle_set_handler(handle, on_service_gone, handle);
+	if (bus1_handle_is_destroyed(handle)) {
+		bus1_handle_unref(handle);
+		return reply(message, "gone", NULL);
+	}
 
 	e = entry_new(name);
 	e->handle = handle;
-	bus1_handle_set_handler(handle, on_service_gone, e);
 	printf("broker: \"%s\" is registered\n", name);
 	reply(message, "ok", NULL);
 
@@ -148,7 +163,7 @@ static int on_request(struct bus1_message *message, void *userdata)
 {
 	char name[sizeof(entries->name)];
 	const char *data;
-	size_t size;
+	size_t size, i;
 
 	(void)userdata;
 	if (bus1_message_get_type(message) == BUS1_TYPE_NODE_RELEASE) {
@@ -160,6 +175,12 @@ static int on_request(struct bus1_message *message, void *userdata)
 		return 0;
 	memcpy(name, data + 1, size - 1);
 	name[size - 1] = '\0';
+	for (i = 0; i < size - 1; i++) {
+		if (!isgraph((unsigned char)name[i])) {
+			reply(message, "no name", NULL);
+			return 0;
+		}
+	}
 
 	if (data[0] == '+')
 		on_register(message, name);
@@ -217,6 +238,8 @@ static void run_service(struct bus1_handle *broker)
 	check(bus1_node_new(peer, BUS1_ID_AUTO, on_time, NULL, &clock), "new node");
 	bus1_message_unref(ask(broker, "+clock", bus1_node_get_handle(clock), "ok"));
 	bus1_message_unref(ask(broker, "+clock", bus1_node_get_handle(clock), "taken"));
+	bus1_message_unref(ask(broker, "+watch", bus1_node_get_handle(clock), "ok"));
+	bus1_message_unref(ask(broker, "+\033[7m", bus1_node_get_handle(clock), "no name"));
 	while (n_served < N_CLIENTS) {
 		check(bus1_peer_recv(peer, -1, &message), "receive");
 		check(bus1_message_dispatch(message), "dispatch");
@@ -286,6 +309,8 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	alarm(300);
 	check(bus1_peer_new(&peer), "cannot open /dev/bus1");
+	/* Whoever waits could make the broker hold many. */
+	bus1_peer_set_accept_fds(peer, false);
 	check(bus1_node_new(peer, BUS1_ID_AUTO, on_request, NULL, &node), "new node");
 
 	/* The library's objects stay with this process: children get copies of none. */

@@ -30,6 +30,7 @@
 #define LAZY_ROOM	5
 #define LEAVES		1	/* this one goes */
 #define LEAVES_AFTER	10
+#define INSISTS		2	/* this one subscribes three times */
 
 static int check(int r, const char *what)
 {
@@ -47,10 +48,23 @@ static size_t n_subscribers;
 
 static int on_subscribe(struct bus1_message *message, void *userdata)
 {
+	struct bus1_handle *handle;
+	size_t i;
+
 	(void)userdata;
-	if (bus1_message_get_type(message) == BUS1_TYPE_DATA && n_subscribers < N_SUBSCRIBERS &&
-	    bus1_message_get_handle(message, 0, &subscribers[n_subscribers]) == 0)
-		n_subscribers++;
+	if (bus1_message_get_type(message) != BUS1_TYPE_DATA ||
+	    bus1_message_get_handle(message, 0, &handle) < 0)
+		return 0;
+	/*
+	 * Each one once: there is one object for each handle, and a transaction to twice the
+	 * same one is refused (-ENOTUNIQ), which would be the end of all news.
+	 */
+	for (i = 0; i < n_subscribers && subscribers[i] != handle; i++)
+		;
+	if (i == n_subscribers && n_subscribers < N_SUBSCRIBERS)
+		subscribers[n_subscribers++] = handle;
+	else
+		bus1_handle_unref(handle);
 	return 0;
 }
 
@@ -130,8 +144,9 @@ static int on_news(struct bus1_message *message, void *userdata)
 }
 
 /* A peer of a subscriber, that has subscribed, is watched for news. */
-static void subscribe(struct subscriber *s, int fd, uint64_t id, int epoll, bool lazy)
+static void subscribe(struct subscriber *s, int fd, uint64_t id, int epoll, int number)
 {
+	int i, n = number == INSISTS ? 3 : 1;
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = s };
 	struct bus1_handle *publisher;
 	struct bus1_builder *builder;
@@ -139,7 +154,7 @@ static void subscribe(struct subscriber *s, int fd, uint64_t id, int epoll, bool
 	check(bus1_peer_new_fd(fd, &s->peer), "peer");
 	check(bus1_handle_new(s->peer, id, &publisher), "handle");
 	check(bus1_node_new(s->peer, BUS1_ID_AUTO, on_news, s, &s->node), "node");
-	if (lazy) {
+	if (number == LAZY) {
 		struct bus1_limits limits = {
 			.slices = LAZY_ROOM,
 			.handles = BUS1_LIMIT_KEEP,
@@ -158,10 +173,11 @@ static void subscribe(struct subscriber *s, int fd, uint64_t id, int epoll, bool
 	check(bus1_builder_new(s->peer, &builder), "new message");
 	check(bus1_builder_add_handle(builder, bus1_node_get_handle(s->node)), "add handle");
 	check(bus1_builder_add_destination(builder, publisher), "add destination");
-	check(bus1_builder_send(builder, 0), "subscribe");
+	for (i = 0; i < n; i++)
+		check(bus1_builder_send(builder, 0), "subscribe");
 	bus1_builder_unref(builder);
 	bus1_handle_unref(publisher);
-	n_listening += !lazy;
+	n_listening += number != LAZY;
 }
 
 static void run_subscribers(const int *fds, const uint64_t *ids)
@@ -174,7 +190,7 @@ static void run_subscribers(const int *fds, const uint64_t *ids)
 	if (epoll < 0)
 		err(EXIT_FAILURE, "epoll_create1");
 	for (i = 0; i < N_SUBSCRIBERS; i++)
-		subscribe(&all[i], fds[i], ids[i], epoll, i == LAZY);
+		subscribe(&all[i], fds[i], ids[i], epoll, i);
 
 	while (n_listening > 0) {
 		n = epoll_wait(epoll, events, 64, -1);
@@ -223,6 +239,8 @@ int main(void)
 	raise_limit();
 
 	check(bus1_peer_new(&peer), "cannot open /dev/bus1");
+	/* Files are of no use here, and everybody could send many. */
+	bus1_peer_set_accept_fds(peer, false);
 	check(bus1_node_new(peer, BUS1_ID_AUTO, on_subscribe, NULL, &node), "new node");
 	for (i = 0; i < N_SUBSCRIBERS; i++) {
 		fds[i] = open("/dev/bus1", O_RDWR | O_CLOEXEC);
