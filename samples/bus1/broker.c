@@ -13,9 +13,10 @@
  *
  * A service can have several names. All are free again when the node behind them is
  * destroyed, or its owner gone: the kernel tells the broker. A name is made of letters,
- * digits, and what else can be printed: the broker shows it on a terminal. Who may register or ask for what is up to the broker: this one lets
- * everybody. One that does not would give each client a node of its own, and know by it
- * who asks. Here run a broker, a service "clock" and two clients that come too early.
+ * digits, and what else can be printed: the broker shows it on a terminal. Who may register
+ * or ask for what is up to the broker: this one lets everybody. One that does not would give
+ * each client a node of its own, and know by it who asks. Here run a broker, a service
+ * "clock" and two clients that come too early.
  */
 #include <ctype.h>
 #include <err.h>

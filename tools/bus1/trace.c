@@ -581,6 +581,8 @@ static void on_destroy(const struct event *event, char type)
 	t->sender = event_number(event, "peer");
 	if (t->type != 'c')
 		t->type = type;
+	if (type == 'c')
+		name_of(t->sender)->closed = now_ns();
 }
 
 static void on_event(const struct event *event)
@@ -597,10 +599,9 @@ static void on_event(const struct event *event)
 		on_notify(event);
 	else if (!strcmp(name, "node_destroy"))
 		on_destroy(event, 'd');
-	else if (!strcmp(name, "peer_close")) {
+	else if (!strcmp(name, "peer_close"))
 		on_destroy(event, 'c');
-		name_of(event_number(event, "peer"))->closed = now_ns();
-	} else if (!strcmp(name, "peer_open")) {
+	else if (!strcmp(name, "peer_open")) {
 		name_of(event_number(event, "peer"))->uid =
 			event_number(event, "uid");
 		name_learn(event_number(event, "peer"), event);
