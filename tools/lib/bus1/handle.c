@@ -247,27 +247,33 @@ static int use(struct bus1_handle *handle)
 	return bus1__fail(BUS1_COMMAND_LIBRARY, r);
 }
 
+/* Is bus1__handle_rearm() to be called, and can it be? Then it has to be. */
+bool bus1__handle_rearm_locked(struct bus1_handle *handle)
+{
+	if (!handle->rearm || handle->busy || !handle->node || handle->node->gone)
+		return false;
+	handle->rearm = false;
+	handle->busy++;
+	bus1_handle_ref(handle);
+	return true;
+}
+
 /* The command has ended. If @shared it has given the handle to others. */
 static void used(struct bus1_handle *handle, bool shared)
 {
 	struct bus1_peer *peer = handle->peer;
-	bool destroy, idle, rearm;
+	bool destroy, rearm;
 
 	if (!is_own(handle))
 		return;
 	pthread_mutex_lock(&peer->lock);
 	if (shared)
 		handle->shared = ++peer->clock;
-	idle = --handle->busy == 0;
-	destroy = idle && handle->again && !handle->destroying;
-	rearm = idle && handle->rearm && !destroy;
+	handle->busy--;
+	destroy = !handle->busy && handle->again && !handle->destroying;
 	if (destroy)
 		handle->again = false;
-	if (rearm) {
-		handle->rearm = false;
-		handle->busy++;
-		atomic_fetch_add(&handle->refs, 1);
-	}
+	rearm = bus1__handle_rearm_locked(handle);
 	pthread_mutex_unlock(&peer->lock);
 	if (destroy && bus1__tell(peer, handle->epoch))
 		destroy_ids(peer, &handle->id, 1);
@@ -734,6 +740,15 @@ EXPORT int bus1_nodes_destroy_all(struct bus1_node *const *nodes, size_t n_nodes
 			ids[n_again++] = owner->id;
 	}
 	pthread_mutex_unlock(&peer->lock);
+	/* What was not told, as they were about to be gone, is told after all. */
+	for (i = 0; r < 0 && i < n_nodes; i++) {
+		owner = nodes[i]->handle;
+		pthread_mutex_lock(&peer->lock);
+		again = bus1__handle_rearm_locked(owner);
+		pthread_mutex_unlock(&peer->lock);
+		if (again)
+			bus1__handle_rearm(owner);
+	}
 	/* One by one: what comes of one is nothing to the others. */
 	for (i = 0; i < n_again; i++)
 		destroy_ids(peer, &ids[i], 1);

@@ -276,6 +276,7 @@ bool bus1__handle_adopt_locked(struct bus1_handle *handle);
 int bus1__handle_check(const struct bus1_handle *handle);
 int bus1__handles_use(struct bus1_handle *const *handles, size_t n);
 void bus1__handles_used(struct bus1_handle *const *handles, size_t n, bool shared);
+bool bus1__handle_rearm_locked(struct bus1_handle *handle);
 void bus1__handle_rearm(struct bus1_handle *handle);
 struct bus1_handle *bus1__handle_find_locked(struct bus1_peer *peer, uint64_t id);
 void bus1__handle_release(struct bus1_peer *peer, uint64_t id);

@@ -184,9 +184,9 @@ static struct bus1_handle *find_unasked_locked(struct bus1_peer *peer, uint64_t 
  */
 bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
 {
-	struct bus1_handle *handle, *rearm = NULL;
+	struct bus1_handle *handle;
 	size_t n_surplus = 0;
-	bool stale = false;
+	bool rearm = false, stale = false;
 
 	pthread_mutex_lock(&peer->lock);
 	handle = bus1__handle_find_locked(peer, message->msg.destination);
@@ -194,15 +194,10 @@ bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
 		handle = find_unasked_locked(peer, message->msg.destination, &n_surplus);
 	if (handle && handle->node)
 		message->node = bus1_node_ref(handle->node);
-	if (message->node && message->msg.type == BUS1_MSG_NODE_RELEASE &&
-	    (handle->busy || handle->shared > message->clock)) {
-		stale = true;
-		if (handle->busy) {
-			handle->rearm = true;
-		} else if (!message->node->gone) {
-			handle->busy++;
-			rearm = bus1_handle_ref(handle);
-		}
+	if (message->node && message->msg.type == BUS1_MSG_NODE_RELEASE) {
+		stale = handle->busy || handle->shared > message->clock;
+		handle->rearm = stale;
+		rearm = bus1__handle_rearm_locked(handle);
 	}
 	if (handle && message->msg.type == BUS1_MSG_NODE_DESTROY) {
 		handle->destroyed = true;
@@ -225,9 +220,9 @@ bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
 	while (n_surplus-- > 0)
 		bus1__handle_release(peer, message->msg.destination);
 	if (stale) {
-		bus1__message_drop(peer, message);
 		if (rearm)
-			bus1__handle_rearm(rearm);
+			bus1__handle_rearm(handle);
+		bus1__message_drop(peer, message);
 		return false;
 	}
 	message->peer = bus1_peer_ref(peer);

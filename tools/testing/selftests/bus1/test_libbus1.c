@@ -59,6 +59,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		return __real_ioctl(fd, request, arg);
 	if (hook.n_errors) {
 		hook.n_errors--;
+		if (hook.before)
+			hook.before(hook.data);
 		errno = hook.error;
 		return -1;
 	}
@@ -1107,6 +1109,7 @@ TEST_F(lib, what_cannot_be_destroyed_is_destroyed_later)
 	ASSERT_EQ(0, bus1_node_new(self->b, 0x1000, record, &log, &node));
 	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &h));
 	hook.request = BUS1_CMD_NODES_DESTROY;
+	hook.before = NULL;
 	hook.error = ENOMEM;
 	hook.n_errors = 3;
 	EXPECT_EQ(-ENOMEM, bus1_node_destroy(node));
@@ -1218,6 +1221,52 @@ TEST_F(lib, a_release_is_not_told_of_what_another_thread_has_given_away)
 	EXPECT_EQ(1, regain.log.n);
 	EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, regain.log.type[0]);
 	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	bus1_node_unref(regain.node);
+}
+
+static void dispatch_one(void *data)
+{
+	bus1_peer_dispatch(data, 1);
+}
+
+static int fail_to_destroy(struct bus1_message *m, void *userdata)
+{
+	struct regain *regain = userdata;
+	int r;
+
+	r = give_again(m, regain);
+	bus1_handle_unref(regain->handle);
+	hook.request = BUS1_CMD_NODES_DESTROY;
+	hook.before = dispatch_one;
+	hook.data = bus1_message_get_peer(m);
+	hook.error = ENOMEM;
+	hook.n_errors = 1;
+	if (r == 0 && bus1_node_destroy(regain->node) != -ENOMEM)
+		r = -EPROTO;
+	hook.request = 0;
+	return r;
+}
+
+/* It is read while another thread is about to destroy the node, which fails; once. */
+TEST_F(lib, a_release_is_told_if_the_node_lives_on)
+{
+	struct regain regain = { .to = self->a };
+	struct bus1_handle *h, *trigger;
+	struct bus1_node *node;
+
+	regain.node = REACH(self->b, self->a, &regain.log, &h);
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, fail_to_destroy, &regain, &node));
+	ASSERT_EQ(0, bus1_handle_transfer(bus1_node_get_handle(node), self->a, &trigger));
+	EXPECT_EQ(1, bus1_handle_send(trigger, "x", 1));
+	bus1_handle_unref(h);
+	/* Both are received at once; the one that is not stale is handled within. */
+	EXPECT_EQ(1, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, regain.log.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, regain.log.type[0]);
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, regain.log.n);
+	bus1_handle_unref(trigger);
+	bus1_node_unref(node);
 	bus1_node_unref(regain.node);
 }
 
