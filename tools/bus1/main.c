@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,8 @@ int main(int argc, char **argv)
 	size_t i;
 	int fd, r;
 
+	/* Who has started this may not care for children; this does */
+	signal(SIGCHLD, SIG_DFL);
 	/* What is opened later must not be taken for one of the first three */
 	do {
 		fd = open("/dev/null", O_RDONLY);

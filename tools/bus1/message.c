@@ -737,7 +737,7 @@ static int serve_wait(struct receiver *receiver, pid_t pid)
 		{ .fd = syscall(SYS_pidfd_open, pid, 0), .events = POLLIN },
 		{ .fd = receiver->listener, .events = POLLIN },
 	};
-	int status;
+	int status = -1;
 
 	while (fds[0].fd >= 0 && !stopped) {
 		if (poll_stoppable(fds, 2, -1) <= 0)

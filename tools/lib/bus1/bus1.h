@@ -30,6 +30,9 @@
  *	a handler or bus1_peer_recv() is told with %BUS1_TYPE_NODE_RELEASE is true at that
  *	moment, whatever other threads do: nobody else has a handle, and none is on its way.
  *	If they give the handle away meanwhile, it is told later.
+ *	Where several threads receive, what two of them have received at the same time may
+ *	be handed out in another order; then it can be missed that the node of a handle in
+ *	one is destroyed by the other, until the handle is used.
  *
  * Processes
  *	Objects belong to the process that made them. In a child of fork() the functions
@@ -482,7 +485,8 @@ int bus1_peer_trim(struct bus1_peer *peer);
  * Any thread.
  *
  * Return: 0, -EINVAL if @id is none that an owner can choose, -EEXIST if this process has a
- * node with that ID, -ESTALE if it has a handle of a destroyed one, -ENOMEM, -EBADF,
+ * node with that ID, or the kernel could not destroy one yet that was dropped, -ESTALE if
+ * it has a handle of a destroyed one, -ENOMEM, -EBADF,
  * -ECHILD.
  */
 int bus1_node_new(struct bus1_peer *peer, uint64_t id, bus1_handler_t handler,
@@ -522,7 +526,8 @@ struct bus1_node *bus1_node_unref(struct bus1_node *node);
  *
  * Any thread.
  *
- * Return: 0, -ESTALE if it is destroyed already, -EDQUOT, -ESHUTDOWN, -EBADF, -ECHILD.
+ * Return: 0, -ESTALE if it is destroyed already, -EDQUOT, -ENOMEM, -ESHUTDOWN, -EBADF,
+ * -ECHILD.
  */
 int bus1_node_destroy(struct bus1_node *node);
 
@@ -901,7 +906,7 @@ size_t bus1_message_get_n_fds(struct bus1_message *message);
  * Any thread.
  *
  * Return: the descriptor, which is closed with the message; -ERANGE if there are not so
- * many; -EBADF if somebody has taken it.
+ * many; -EBADF if somebody has taken it; -ESTALE if the peer was disconnected; -ECHILD.
  */
 int bus1_message_get_fd(struct bus1_message *message, size_t index);
 
@@ -913,7 +918,8 @@ int bus1_message_get_fd(struct bus1_message *message, size_t index);
  * Any thread.
  *
  * Return: the descriptor, close-on-exec, that the caller has to close; -ERANGE if there are
- * not so many; -EBADF if somebody has taken it before.
+ * not so many; -EBADF if somebody has taken it before; -ESTALE if the peer was disconnected;
+ * -ECHILD.
  */
 int bus1_message_take_fd(struct bus1_message *message, size_t index);
 

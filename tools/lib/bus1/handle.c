@@ -254,31 +254,60 @@ bool bus1__handle_rearm_locked(struct bus1_handle *handle)
 		return false;
 	handle->rearm = false;
 	handle->busy++;
+	handle->rearming++;
 	bus1_handle_ref(handle);
 	return true;
 }
 
-/* The command has ended. If @shared it has given the handle to others. */
-static void used(struct bus1_handle *handle, bool shared)
+/*
+ * Lets the kernel say anew that nobody else has the node, now or when that is so. It needs no
+ * memory there: it fails when the peer is disconnected only, and then nothing is said any
+ * more.
+ */
+static void ask_again(struct bus1_handle *handle)
+{
+	struct bus1_cmd_handle_transfer cmd = {
+		.src_handle = handle->id,
+		.dst_fd = -1,
+		.dst_handle = BUS1_HANDLE_INVALID,
+	};
+	int r;
+
+	do {
+		r = bus1__ioctl(handle->peer, BUS1_CMD_HANDLE_TRANSFER, &cmd);
+	} while (r == -EINTR);
+	if (r == 0 && cmd.dst_handle != BUS1_HANDLE_INVALID)
+		bus1__handle_release(handle->peer, cmd.dst_handle);
+}
+
+/*
+ * The command has ended. If @shared it has given the handle to others; if @rearmed it was
+ * ask_again(), and has a reference, which goes.
+ */
+static void used(struct bus1_handle *handle, bool shared, bool rearmed)
 {
 	struct bus1_peer *peer = handle->peer;
-	bool destroy, rearm;
+	bool destroy, rearm = true;
 
-	if (!is_own(handle))
-		return;
-	pthread_mutex_lock(&peer->lock);
-	if (shared)
-		handle->shared = ++peer->clock;
-	handle->busy--;
-	destroy = !handle->busy && handle->again && !handle->destroying;
-	if (destroy)
-		handle->again = false;
-	rearm = bus1__handle_rearm_locked(handle);
-	pthread_mutex_unlock(&peer->lock);
-	if (destroy && bus1__tell(peer, handle->epoch))
-		destroy_ids(peer, &handle->id, 1);
-	if (rearm)
-		bus1__handle_rearm(handle);
+	for (; rearm && is_own(handle); shared = false, rearmed = true) {
+		pthread_mutex_lock(&peer->lock);
+		if (shared)
+			handle->shared = ++peer->clock;
+		handle->busy--;
+		if (rearmed)
+			handle->rearming--;
+		destroy = !handle->busy && handle->again && !handle->destroying;
+		if (destroy)
+			handle->again = false;
+		rearm = bus1__handle_rearm_locked(handle);
+		pthread_mutex_unlock(&peer->lock);
+		if (destroy && bus1__tell(peer, handle->epoch))
+			destroy_ids(peer, &handle->id, 1);
+		if (rearm)
+			ask_again(handle);
+		if (rearmed)
+			bus1_handle_unref(handle);
+	}
 }
 
 /* All of them can be used, and are in use, or none. */
@@ -302,30 +331,14 @@ void bus1__handles_used(struct bus1_handle *const *handles, size_t n, bool share
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		used(handles[i], shared);
+		used(handles[i], shared, false);
 }
 
-/*
- * Lets the kernel say anew that nobody else has the node, now or when that is so. The caller
- * has a reference, which goes, and has counted it as busy. It needs no memory there: it
- * fails when the peer is disconnected only, and then nothing is said any more.
- */
+/* To be called when bus1__handle_rearm_locked() said so. */
 void bus1__handle_rearm(struct bus1_handle *handle)
 {
-	struct bus1_cmd_handle_transfer cmd = {
-		.src_handle = handle->id,
-		.dst_fd = -1,
-		.dst_handle = BUS1_HANDLE_INVALID,
-	};
-	int r;
-
-	do {
-		r = bus1__ioctl(handle->peer, BUS1_CMD_HANDLE_TRANSFER, &cmd);
-	} while (r == -EINTR);
-	if (r == 0 && cmd.dst_handle != BUS1_HANDLE_INVALID)
-		bus1__handle_release(handle->peer, cmd.dst_handle);
-	used(handle, false);
-	bus1_handle_unref(handle);
+	ask_again(handle);
+	used(handle, false, true);
 }
 
 EXPORT int bus1_handle_new(struct bus1_peer *peer, uint64_t id, struct bus1_handle **handle)
@@ -390,7 +403,7 @@ static int transfer(struct bus1_handle *handle, int fd, uint64_t *id)
 	r = bus1__ioctl(handle->peer, BUS1_CMD_HANDLE_TRANSFER, &cmd);
 	if (r == 0 && cmd.dst_handle == BUS1_HANDLE_INVALID)
 		r = -EHOSTUNREACH;
-	used(handle, r == 0);
+	used(handle, r == 0, false);
 	if (r < 0)
 		return bus1__fail(BUS1_COMMAND_HANDLE_TRANSFER, r);
 	*id = cmd.dst_handle;
@@ -426,7 +439,8 @@ EXPORT void bus1_handle_set_handler(struct bus1_handle *handle, bus1_handler_t h
 	if (bus1__forked(handle->peer))
 		return;
 	pthread_mutex_lock(&handle->peer->lock);
-	handle->handler = handler;
+	/* What was received already does not call it: the caller asks for that, and may go */
+	handle->handler = handle->destroyed ? NULL : handler;
 	handle->userdata = userdata;
 	pthread_mutex_unlock(&handle->peer->lock);
 }
@@ -460,36 +474,45 @@ static bool is_doomed_locked(struct bus1_peer *peer, uint64_t id)
 	return false;
 }
 
+static struct bus1_node **find_doomed_locked(struct bus1_peer *peer,
+					     const struct bus1_node *node)
+{
+	struct bus1_node **p = &peer->doomed;
+
+	while (*p && (node ? *p != node : (*p)->trying))
+		p = &(*p)->next;
+	return p;
+}
+
 /* There was no memory to destroy them when they were dropped: now. */
 void bus1__destroy_doomed(struct bus1_peer *peer)
 {
-	struct bus1_node *next, *node;
-	int r;
+	struct bus1_node *node;
+	int r = 0;
 
 	pthread_mutex_lock(&peer->lock);
-	node = peer->doomed;
-	peer->doomed = NULL;
-	pthread_mutex_unlock(&peer->lock);
-	for (; node; node = next) {
-		next = node->next;
+	while (r != -ENOMEM && (node = *find_doomed_locked(peer, NULL))) {
+		/* It stays on the list: nobody makes another one of that ID meanwhile. */
+		node->trying = true;
+		pthread_mutex_unlock(&peer->lock);
 		r = bus1__tell(peer, peer->epoch) ? destroy_ids(peer, &node->id, 1) : 0;
-		if (r == -ENOMEM) {
-			pthread_mutex_lock(&peer->lock);
-			node->next = peer->doomed;
-			peer->doomed = node;
-			pthread_mutex_unlock(&peer->lock);
-		} else {
+		pthread_mutex_lock(&peer->lock);
+		node->trying = false;
+		if (r != -ENOMEM) {
+			*find_doomed_locked(peer, node) = node->next;
 			free(node);
 		}
 	}
+	pthread_mutex_unlock(&peer->lock);
 }
 
+/* All but those that another thread takes off. */
 void bus1__forget_doomed_locked(struct bus1_peer *peer)
 {
-	struct bus1_node *node;
+	struct bus1_node **p, *node;
 
-	while ((node = peer->doomed)) {
-		peer->doomed = node->next;
+	while ((node = *(p = find_doomed_locked(peer, NULL)))) {
+		*p = node->next;
 		free(node);
 	}
 }

@@ -155,6 +155,7 @@ struct bus1_peer {
  * @listed: it is in the table
  * @used: the kernel may know the ID; as what follows, of the owner's handles only
  * @busy: commands that use it now
+ * @rearming: how many of them are of bus1__handle_rearm()
  * @shared: the clock when it was given to others last
  * @rearm: when it is not busy any more ask the kernel anew who has it
  * @destroying: this process destroys the node now
@@ -174,6 +175,7 @@ struct bus1_handle {
 	bool listed;
 	bool used;
 	unsigned int busy;
+	unsigned int rearming;
 	uint64_t shared;
 	bool rearm;
 	bool destroying;
@@ -194,6 +196,7 @@ struct bus1_handle {
  * @silent: this process has destroyed it: @handler is not called any more
  * @next: in the list of those that are doomed
  * @id: its ID there, where it has no handle any more
+ * @trying: a thread tries to destroy it, and takes it off the list
  */
 struct bus1_node {
 	atomic_uint refs;
@@ -204,6 +207,19 @@ struct bus1_node {
 	bool silent;
 	struct bus1_node *next;
 	uint64_t id;
+	bool trying;
+};
+
+/**
+ * struct delivery - what is to be done when a message was handed out, without the lock
+ * @n_surplus: references of the kernel that are to be dropped
+ * @handle: to be rearmed, or NULL
+ * @stale: it is not true any more
+ */
+struct delivery {
+	size_t n_surplus;
+	struct bus1_handle *handle;
+	bool stale;
 };
 
 /**
@@ -291,6 +307,10 @@ void bus1__message_recycle(struct bus1_peer *peer, struct bus1_message *message)
 void bus1__message_fill_locked(struct bus1_peer *peer, struct bus1_message *message,
 			       const struct bus1_msg *msg, uint64_t clock);
 void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message);
-bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message);
+void bus1__message_deliver_locked(struct bus1_peer *peer, struct bus1_message *message,
+				  struct delivery *delivery);
+bool bus1__message_delivered(struct bus1_peer *peer, struct bus1_message *message,
+			     struct delivery *delivery);
+void bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message);
 
 #endif /* LIBBUS1_INTERNAL_H */

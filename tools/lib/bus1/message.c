@@ -113,7 +113,8 @@ void bus1__message_drop(struct bus1_peer *peer, struct bus1_message *message)
 	bool tell = bus1__tell(peer, message->epoch), lost = meta_lost(peer, message);
 	size_t i;
 
-	if (message->pprev && !bus1__forked(peer)) {
+	/* Since it was handed out */
+	if (message->peer && message->msg.n_handles && !bus1__forked(peer)) {
 		pthread_mutex_lock(&peer->lock);
 		*message->pprev = message->next;
 		if (message->next)
@@ -156,7 +157,7 @@ static struct bus1_handle *find_unasked_locked(struct bus1_peer *peer, uint64_t 
 	size_t i;
 
 	for (m = peer->out; m; m = m->next) {
-		if (m->epoch != peer->epoch)
+		if (m->epoch != peer->epoch || meta_lost(peer, m))
 			continue;
 		for (i = 0; i < m->msg.n_handles; i++) {
 			if (get_id(m, i) != id)
@@ -179,25 +180,29 @@ static struct bus1_handle *find_unasked_locked(struct bus1_peer *peer, uint64_t 
 }
 
 /*
- * Finds the objects that a message is about, as it is handed out. Returns false if it is not
- * to be: it says that nobody has a node, and that may not be true any more.
+ * Finds the objects that a message is about, as it is handed out: in the same section as it
+ * leaves the queue, so that a destruction finds those that have the handle in the queue, or
+ * handed out. bus1__message_delivered() follows.
  */
-bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
+void bus1__message_deliver_locked(struct bus1_peer *peer, struct bus1_message *message,
+				  struct delivery *delivery)
 {
 	struct bus1_handle *handle;
-	size_t n_surplus = 0;
-	bool rearm = false, stale = false;
 
-	pthread_mutex_lock(&peer->lock);
+	*delivery = (struct delivery){ .handle = NULL };
 	handle = bus1__handle_find_locked(peer, message->msg.destination);
 	if (!handle && message->msg.type == BUS1_MSG_NODE_DESTROY)
-		handle = find_unasked_locked(peer, message->msg.destination, &n_surplus);
+		handle = find_unasked_locked(peer, message->msg.destination,
+					     &delivery->n_surplus);
 	if (handle && handle->node)
 		message->node = bus1_node_ref(handle->node);
 	if (message->node && message->msg.type == BUS1_MSG_NODE_RELEASE) {
-		stale = handle->busy || handle->shared > message->clock;
-		handle->rearm = stale;
-		rearm = bus1__handle_rearm_locked(handle);
+		/* To ask again gives it to nobody else */
+		delivery->stale = handle->busy > handle->rearming ||
+				  handle->shared > message->clock;
+		handle->rearm = delivery->stale;
+		if (bus1__handle_rearm_locked(handle))
+			delivery->handle = handle;
 	}
 	if (handle && message->msg.type == BUS1_MSG_NODE_DESTROY) {
 		handle->destroyed = true;
@@ -216,17 +221,36 @@ bool bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
 			message->next->pprev = &message->next;
 		peer->out = message;
 	}
-	pthread_mutex_unlock(&peer->lock);
-	while (n_surplus-- > 0)
+}
+
+/*
+ * Returns false if it is not to be handed out, and gone: it says that nobody has a node, and
+ * that may not be true any more.
+ */
+bool bus1__message_delivered(struct bus1_peer *peer, struct bus1_message *message,
+			     struct delivery *delivery)
+{
+	while (delivery->n_surplus-- > 0)
 		bus1__handle_release(peer, message->msg.destination);
-	if (stale) {
-		if (rearm)
-			bus1__handle_rearm(handle);
+	if (delivery->handle)
+		bus1__handle_rearm(delivery->handle);
+	if (delivery->stale) {
 		bus1__message_drop(peer, message);
 		return false;
 	}
 	message->peer = bus1_peer_ref(peer);
 	return true;
+}
+
+/* Both, of one that is in no queue, and is no notification. */
+void bus1__message_deliver(struct bus1_peer *peer, struct bus1_message *message)
+{
+	struct delivery delivery;
+
+	pthread_mutex_lock(&peer->lock);
+	bus1__message_deliver_locked(peer, message, &delivery);
+	pthread_mutex_unlock(&peer->lock);
+	bus1__message_delivered(peer, message, &delivery);
 }
 
 EXPORT struct bus1_message *bus1_message_ref(struct bus1_message *message)

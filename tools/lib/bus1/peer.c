@@ -704,6 +704,7 @@ int bus1__receive(struct bus1_peer *peer, struct bus1_cmd_send_recv *cmd, size_t
 static struct bus1_message *dequeue(struct bus1_peer *peer)
 {
 	struct bus1_message *message;
+	struct delivery delivery;
 
 	do {
 		pthread_mutex_lock(&peer->lock);
@@ -713,9 +714,10 @@ static struct bus1_message *dequeue(struct bus1_peer *peer)
 			if (!peer->first)
 				peer->last = &peer->first;
 			message->next = NULL;
+			bus1__message_deliver_locked(peer, message, &delivery);
 		}
 		pthread_mutex_unlock(&peer->lock);
-	} while (message && !bus1__message_deliver(peer, message));
+	} while (message && !bus1__message_delivered(peer, message, &delivery));
 	return message;
 }
 

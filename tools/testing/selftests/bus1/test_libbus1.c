@@ -1329,6 +1329,52 @@ TEST_F(lib, a_release_is_told_if_the_sender_has_not_come_back_yet)
 	bus1_node_unref(other);
 }
 
+static void dispatch_peer(void *data)
+{
+	bus1_peer_dispatch(data, 0);
+}
+
+static void receive_drop_and_dispatch(void *data)
+{
+	struct lose *lose = data;
+
+	receive_and_drop(lose);
+	hook.request = BUS1_CMD_HANDLE_RELEASE;
+	hook.before = NULL;
+	hook.after = dispatch_peer;
+	hook.data = lose->from;
+}
+
+/* The answer to what was asked anew comes while it is still asked. */
+TEST_F(lib, a_release_is_told_though_the_receiver_is_faster)
+{
+	struct lose lose = { .from = self->b, .to = self->a };
+	struct bus1_builder *builder;
+	struct bus1_handle *back;
+	struct bus1_node *other, *node;
+	struct log log = {}, sent = {};
+
+	other = REACH(self->a, self->b, &log, &back);
+	ASSERT_EQ(0, bus1_node_new(self->b, BUS1_ID_AUTO, record, &sent, &node));
+	ASSERT_EQ(0, bus1_builder_new(self->b, &builder));
+	EXPECT_EQ(0, bus1_builder_add_handle(builder, bus1_node_get_handle(node)));
+	EXPECT_EQ(0, bus1_builder_add_destination(builder, back));
+	hook.request = BUS1_CMD_SEND;
+	hook.before = NULL;
+	hook.after = receive_drop_and_dispatch;
+	hook.data = &lose;
+	EXPECT_EQ(1, bus1_builder_send(builder, 0));
+	EXPECT_EQ(0, hook.request);
+	EXPECT_EQ(1, sent.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_RELEASE, sent.type[0]);
+	EXPECT_EQ(0, bus1_peer_dispatch(self->b, 0));
+	EXPECT_EQ(1, sent.n);
+	bus1_builder_unref(builder);
+	bus1_node_unref(node);
+	bus1_handle_unref(back);
+	bus1_node_unref(other);
+}
+
 struct replace {
 	struct bus1_peer *peer;
 	struct bus1_node *old, *new;
@@ -1428,6 +1474,29 @@ TEST_F(lib, a_destruction_is_not_forgotten)
 		bus1_node_unref(nodes[i]);
 	}
 	bus1_peer_unref(c);
+}
+
+/* Who sets a handler too late, and sees that, may be gone when the rest is dispatched. */
+TEST_F(lib, a_handler_that_is_set_after_the_destruction_is_not_called)
+{
+	struct bus1_message *m;
+	struct bus1_handle *h;
+	struct bus1_node *node;
+	struct log log = {}, late = {}, rest = {};
+
+	bus1_peer_set_handler(self->b, record, &rest);
+	node = REACH(self->a, self->b, &log, &h);
+	EXPECT_EQ(0, bus1_node_destroy(node));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	bus1_handle_set_handler(h, record, &late);
+	EXPECT_TRUE(bus1_handle_is_destroyed(h));
+	EXPECT_EQ(0, bus1_message_dispatch(m));
+	EXPECT_EQ(0, late.n);
+	EXPECT_EQ(1, rest.n);
+	EXPECT_EQ(BUS1_TYPE_NODE_DESTROY, rest.type[0]);
+	bus1_message_unref(m);
+	bus1_handle_unref(h);
+	bus1_node_unref(node);
 }
 
 TEST_F(lib, no_handler_is_called_after_a_destruction)
