@@ -85,6 +85,14 @@ static int compare_keys(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* How wide a column is that has numbers up to @n */
+static int width_of(uint64_t n, int least)
+{
+	char text[24];
+
+	return snprintf(text, sizeof(text), "%*llu", least,
+			(unsigned long long)n);
+}
 
 static void print_rate(char text[16], uint64_t n, bool known)
 {
@@ -101,7 +109,8 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 		"rrate", "mmemory", "uqueue", "bbudget", "ppeer",
 	};
 	char size[16], in[16], out[16], budget[24], command[64], line[256];
-	uint64_t queue = 0, bytes = 0, n_in = 0;
+	uint64_t queue = 0, bytes = 0, n_in = 0, id_max = 0, uid_max = 0;
+	int id_width, uid_width;
 	const char *what, *by = "";
 	const struct peer *peer;
 	size_t i, j, shown;
@@ -111,7 +120,13 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 		queue += peer->queue;
 		bytes += peer->used[BYTES];
 		n_in += rate_of(peer->id)->in;
+		if (peer->id > id_max)
+			id_max = peer->id;
+		if (peer->uid > uid_max)
+			uid_max = peer->uid;
 	}
+	id_width = width_of(id_max, 5);
+	uid_width = width_of(uid_max, 5);
 	for (i = 0; i < ARRAY_SIZE(orders); ++i) {
 		if (orders[i][0] == order)
 			by = orders[i] + 1;
@@ -135,9 +150,9 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 		line[0] = 0;
 	printf("%.*s\n", columns, line);
 
-	snprintf(line, sizeof(line), "%5s %7s %5s %5s %6s %6s %5s %-10s %5s %5s %s",
-		 "PEER", "PID", "UID", "NODES", "HANDLE", "QUEUE", "BYTES",
-		 "BUDGET", "IN/s", "OUT/s", "COMMAND");
+	snprintf(line, sizeof(line), "%*s %7s %*s %5s %6s %6s %5s %-12s %5s %5s %s",
+		 id_width, "PEER", "PID", uid_width, "UID", "NODES", "HANDLE",
+		 "QUEUE", "BYTES", "BUDGET", "IN/s", "OUT/s", "COMMAND");
 	printf(is_raw ? "\033[7m%-*.*s\033[0m\n" : "%-*.*s\n",
 	       is_raw ? columns : 0, columns, line);
 
@@ -149,7 +164,7 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 		print_rate(in, rate_of(peer->id)->in, known);
 		print_rate(out, rate_of(peer->id)->out, known);
 		j = peer_budget(peer, &what);
-		snprintf(budget, sizeof(budget), "%3zu%% %.6s", j, what);
+		snprintf(budget, sizeof(budget), "%3zu%% %s", j, what);
 		for (j = 0; peer->holders[0].command[j]; ++j) {
 			char c = peer->holders[0].command[j];
 
@@ -160,9 +175,10 @@ static void top_print(struct peers *peers, bool known, int rows, int columns)
 			snprintf(command + j, sizeof(command) - j, " +%zu",
 				 peer->n_holders - 1);
 		snprintf(line, sizeof(line),
-			 "%5llu %7d %5u %5llu %6llu %6llu %5s %-10.10s %5s %5s %s",
-			 (unsigned long long)peer->id, peer->holders[0].pid,
-			 peer->uid, (unsigned long long)peer->nodes,
+			 "%*llu %7d %*u %5llu %6llu %6llu %5s %-12s %5s %5s %s",
+			 id_width, (unsigned long long)peer->id,
+			 peer->holders[0].pid, uid_width, peer->uid,
+			 (unsigned long long)peer->nodes,
 			 (unsigned long long)peer->used[HANDLES],
 			 (unsigned long long)peer->queue, size, budget, in, out,
 			 command);
@@ -243,11 +259,13 @@ static void top_wait(struct events *events, uint64_t until)
 				stopped = 1;
 			else
 				on_key(key);
-			return;
+			break;
 		}
 		if (events)
 			rates_count(events);
 	}
+	if (events)
+		rates_count(events);
 }
 
 int cmd_top(int argc, char **argv)
@@ -256,7 +274,7 @@ int cmd_top(int argc, char **argv)
 	static struct events events;
 	struct sigaction action = { .sa_handler = on_signal };
 	bool batch = !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO);
-	uint64_t rounds = 0, i, start;
+	uint64_t rounds = 0, i, start, now;
 	double delay = 1;
 	struct peers peers;
 	const char *problem;
@@ -302,11 +320,15 @@ int cmd_top(int argc, char **argv)
 
 	start = now_ns();
 	for (i = 0; !stopped && (!rounds || i < rounds); ++i) {
-		top_wait(problem ? NULL : &events, start + delay * 1e9);
+		/* The first table does not take long, or it seems to hang */
+		top_wait(problem ? NULL : &events,
+			 now_ns() + (i || delay < 1 ? delay : 1) * 1e9);
 		if (stopped)
 			break;
 		resized = 0;
-		interval_s = (now_ns() - start) / 1e9;
+		/* What comes while /proc is read counts in the next one */
+		now = now_ns();
+		interval_s = (now - start) / 1e9;
 		peers_read(&peers);
 		terminal_size(&rows, &columns);
 		if (is_raw) {
@@ -322,8 +344,11 @@ int cmd_top(int argc, char **argv)
 		if (fflush(stdout) || ferror(stdout))
 			stopped = 1;
 		peers_free(&peers);
-		n_rates = 0;
-		start = now_ns();
+		/* A key shows what has come by then, and does not take it away */
+		if (now - start >= delay * 1e9) {
+			n_rates = 0;
+			start = now;
+		}
 	}
 	terminal_leave();
 	if (!problem)
