@@ -3,12 +3,13 @@
 #
 # What the Debian system does that image.sh has built, once it has booted. One
 # line for each check goes to stdout, "ok NAME" or "not ok NAME", and behind "# "
-# what commands have printed. The last line is "end". The part of the proof, and
-# everything else, lies beside this script:
+# what commands have printed; or "skip NAME". The last line is "end". The part of the
+# proof, and everything else, lies beside this script:
 #	stage		what to do in this boot
 #	debs/old, debs/new	the packages, in two versions
 #	tests/		programs of the selftests
 #	source/		the sources
+#	recipes/	commands of the documentation
 #	patterns	what must not be in the kernel's log
 
 # shellcheck disable=SC2317 # check calls them
@@ -26,14 +27,17 @@ finish() {
 }
 
 # check NAME COMMAND...: it must succeed, or what follows makes no sense. $lines is how
-# much of what it prints is shown.
+# much of what it prints is shown, besides the first line.
 check() {
 	local name=$1 result="not ok"
 
 	shift
 	! "$@" >"$log" 2>&1 || result=ok
 	echo "$result $name"
-	tail -n "${lines:-60}" "$log" | sed 's/^/# /'
+	awk -v n="${lines:-60}" '{ text[NR] = $0 } END {
+		for (i = 1; i <= NR; i++)
+			if (i == 1 || i > NR - n)
+				print "# " text[i] }' "$log"
 	[ "$result" = ok ] || finish
 }
 
@@ -42,8 +46,13 @@ is() {
 	[ -n "$2" ] && [ "$1" = "$2" ]
 }
 
+# Nobody is there to be asked.
+printf '%s\n' 'APT::Get::Assume-Yes "true";' 'quiet "1";' 'Dpkg::Use-Pty "false";' \
+	>/etc/apt/apt.conf.d/proof
+
 apt_install() {
-	apt-get -q -y -o Dpkg::Use-Pty=0 install "$@"
+	echo "# apt install $*"
+	apt install "$@"
 }
 
 # From files, in a directory that apt's own user can read, too.
@@ -246,7 +255,14 @@ stage_first() {
 	newcomer
 	selftests peer node handle transfer send send_data send_multi recv poll pool \
 		release disconnect seed badinput files
+	check "nothing in the kernel's log" log_is_clean
+}
 
+stage_upgrade() {
+	old=$(version)
+	check "kernel 6.1 has booted" is "$(uname -r | cut -d. -f1,2)" 6.1
+	check "the module was loaded at boot" is "$(loaded_version)" "$old"
+	check "/dev/bus1 has the right mode" device_is_there
 	check "a peer is open" peer_start
 	check "bus1 shows it" types '$' 'bus1 peers' " $peer .* bash\$"
 	check "apt install of a newer version meanwhile" upgrade_leaves_a_peer_alone
@@ -266,6 +282,117 @@ stage_first() {
 	check "nothing in the kernel's log" log_is_clean
 }
 
+# What the pages about tracing and performance tell somebody to type, with those tools
+# that Debian has for it. A command that would go on for ever is ended by Ctrl-C.
+recipe() {
+	local file=$1 ends=$2 pid i
+
+	sed 's:/path/to/bench:/root/source/tools/testing/bench/bench:' "$file" >/tmp/recipe
+	: >/tmp/output
+	if [ "$ends" = ends ]; then
+		timeout 600 bash -c "cd /root/source; $typed . /tmp/recipe" >/tmp/output 2>&1
+	else
+		# In a group of its own, where SIGINT is not ignored
+		setsid env --default-signal=INT bash -c "cd /root; $typed . /tmp/recipe" \
+			>/tmp/output 2>&1 &
+		pid=$!
+		for ((i = 0; i < 240; ++i)); do
+			sleep 0.5
+			! grep -q '^Attaching' /tmp/output || break
+			kill -0 "$pid" 2>/dev/null || break
+			[ "$ends" = bpftrace ] || [ "$i" -lt 20 ] || break
+		done
+		sleep 3
+		load >/tmp/load 2>&1 || cat /tmp/load
+		sleep 1.5
+		kill -INT -- "-$pid"
+		wait "$pid"
+	fi
+}
+
+# The shell of a person has these.
+typed='sudo() { "$@"; }; less() { cat "$@"; };'
+
+# Messages, to one and to several, handles, and many a refusal
+load() {
+	runuser -u tester -- /home/tester/greet && runuser -u tester -- "$proof"/tests/test_send
+}
+
+# Each map that a program of bpftrace has is in what it prints, and what it prints by
+# itself; no event was lost, and nothing else was said.
+bpftrace_tells() {
+	local map
+
+	! grep -iE 'error|warn|lost|fail' <(grep -v ' error -' /tmp/output) || return
+	while read -r map; do
+		grep -qE "^$map(\[|:)" /tmp/output || {
+			echo "nothing is in '$map'"
+			return 1
+		}
+	done < <(grep -o '@[a-z]*' /tmp/recipe | sort -u)
+	! grep -q printf /tmp/recipe || grep -qE 'peer [0-9]+' /tmp/output
+}
+
+recipe_works() {
+	local file=$1 how=ends pattern='' status=0
+
+	case $(sed 1d "$file") in
+	bpftrace*) how=bpftrace ;;
+	rmdir*) ;;
+	*trace_pipe*) how=pipe pattern='bus1_commit: .*sender=' ;;
+	*audit.data*) how=audit ;;
+	*'hist:'*) how=hist pattern='sender: +[0-9]+, peer: +[0-9]+ \} hitcount: ' ;;
+	*'make -C'*) pattern='^R.oneway-64.bus1.*ns' ;;
+	*'perf stat'*) pattern='instructions:k' ;;
+	*'perf record -g'*) pattern='\[k\] bus1_' ;;
+	*function_graph*) pattern='bus1_fop_ioctl' ;;
+	*':mod:bus1'*) pattern='^ *[0-9]+ bus1_' ;;
+	*nop*) ;;
+	*)
+		echo "no such recipe is known here"
+		return 1
+		;;
+	esac
+	if [ "$how" = hist ]; then
+		# The load comes when the kernel counts.
+		sed '0,/trigger$/s/trigger$/&; load/' "$file" >/tmp/hist
+		file=/tmp/hist how=ends
+		export -f load
+		export proof
+	fi
+	recipe "$file" "$how" || status=$?
+	if [ "$how" = audit ]; then
+		perf script -i /root/audit.data >>/tmp/output
+		pattern='bus1:bus1_command_failed: .*error'
+	fi
+	sed 's/^/| /' /tmp/recipe
+	tail -n 40 /tmp/output
+	case $how in
+	bpftrace)
+		bpftrace_tells
+		return
+		;;
+	ends) [ "$status" = 0 ] || return ;;
+	esac
+	[ -z "$pattern" ] || grep -qE -e "$pattern" /tmp/output
+}
+
+stage_recipes() {
+	local file name
+
+	check "apt install of perf and bpftrace" apt_install linux-perf bpftrace make
+	cp -r "$proof"/source /root/source
+	for file in "$proof"/recipes/tracing-* "$proof"/recipes/performance-*; do
+		name=$(sed -n '1s/^# //; 1s/::$//; 1p' "$file")
+		if grep -q 'perf c2c' "$file"; then
+			echo "skip $name (an emulated CPU does not sample memory accesses)"
+			continue
+		fi
+		check "$name" recipe_works "$file"
+	done
+	check "nothing in the kernel's log" log_is_clean
+}
+
 stage_second() {
 	new=$(version)
 	check "kernel 6.12 has booted" is "$(uname -r | cut -d. -f1,2)" 6.12
@@ -274,7 +401,7 @@ stage_second() {
 	selftests peer send recv transfer pool
 	watched
 	check "nothing in the kernel's log" log_is_clean
-	check "apt purge" apt-get -q -y -o Dpkg::Use-Pty=0 purge bus1-dkms bus1-dev \
+	check "apt purge" apt purge bus1-dkms bus1-dev \
 		libbus1-1 libbus1-dev bus1-tools
 	check "nothing is left" no_traces
 

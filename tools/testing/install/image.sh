@@ -18,7 +18,7 @@ installed=(systemd-sysv udev dbus kmod initramfs-tools linux-image-amd64 procps
 	grub-efi-amd64-signed grub2-common shim-signed mokutil apt-utils)
 # ... and what can be.
 packages=(linux-headers-amd64 linux-image-6.12-amd64 linux-headers-6.12-amd64 dkms
-	gcc libc6-dev openssl xz-utils pkg-config man-db)
+	gcc libc6-dev openssl xz-utils pkg-config man-db make linux-perf bpftrace)
 
 # What is different from a system that was just installed: its name, a user, and
 # the service that runs the script of the second disk.

@@ -1,13 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# run.sh [plain | secure]
+# run.sh [plain | secure] [STAGE]
+# run.sh docs
 #
 # Install bus1 on a whole Debian system in a virtual machine, as README.md says.
 # plain: install the package, test, upgrade it, update the kernel, reboot, remove.
 # secure: install it with Secure Boot, see it refused, enroll the key of DKMS.
+# STAGE: begin with that one, on the disk that the one before has left in a run before.
 # The log of it is kept, its path is printed. The last line is
 # "N passed, N failed, N skipped".
+# docs: what the newcomer has seen in the last run, into the tutorial.
 
 . "$(dirname "$0")/../vm/lib.sh"
 
@@ -20,12 +23,15 @@ password=bus1-mok
 # A machine that hangs is killed after so many seconds.
 deadline=${BUS1_TIMEOUT:-3600}
 
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 result() {
 	if [ "$1" = ok ]; then
 		passed=$((passed + 1))
 		printf '  %-64s ok\n' "$2"
+	elif [ "$1" = skip ]; then
+		skipped=$((skipped + 1))
+		printf '  %-64s skipped\n' "$2"
 	else
 		failed=$((failed + 1))
 		printf '  %-64s FAILED\n' "$2"
@@ -56,12 +62,28 @@ qemu() {
 		;;
 	esac
 	timeout --foreground -k 5 "$deadline" qemu-system-x86_64 "${firmware[@]}" \
-		-drive "if=pflash,unit=1,format=raw,file=$dir/$lane.vars" \
+		-drive "if=pflash,unit=1,format=raw,file=$dir/$name.vars" \
 		-global ICH9-LPC.disable_s3=1 \
 		"${accel[@]}" -smp 2 -m 2048 -nodefaults -no-user-config -display none \
 		-no-reboot -device virtio-rng-pci \
-		-drive "if=virtio,format=qcow2,cache=unsafe,file=$dir/$lane.disk" \
+		-drive "if=virtio,format=qcow2,cache=unsafe,file=$dir/$name.disk" \
 		-drive "if=virtio,format=raw,readonly=on,file=$dir/proof.img" "$@" </dev/null
+}
+
+# disk STAGE [BEFORE]: begin with what the stage BEFORE has left, or with a system that
+# was just installed.
+disk() {
+	local stage=$1 before=${2:-} from=$system/disk vars
+
+	vars=$ovmf/OVMF_VARS_4M.fd
+	[ "$lane" = plain ] || vars=$ovmf/OVMF_VARS_4M.ms.fd
+	if [ -n "$before" ]; then
+		from=$dir/$before.disk vars=$dir/$before.vars
+	fi
+	[ -s "$from" ] || die "stage '$before' has left nothing to begin with"
+	rm -f "$dir/$stage".{disk,vars}
+	qemu-img create -q -f qcow2 -F qcow2 -b "$from" "$dir/$stage.disk"
+	cp "$vars" "$dir/$stage.vars"
 }
 
 # boot STAGE: let the system do its part, and count what it found.
@@ -75,11 +97,12 @@ boot() {
 	qemu "$stage" -serial "file:$dir/$stage.console" -serial "file:$dir/$stage.output" \
 		>"$dir/$stage.qemu" 2>&1 || true
 	sed -i 's/\r$//' "$dir/$stage.output"
-	cat "$dir/$stage.output" >>"$dir/log"
+	cat "$dir/$stage.output" >>"$dir/$lane.log"
 	while IFS= read -r line; do
 		case $line in
-		'ok '* | 'not ok '*)
+		'ok '* | 'not ok '* | 'skip '*)
 			kind=${line%%ok *}ok
+			[ "${line%% *}" != skip ] || kind=skip
 			name=${line#"$kind "}
 			result "$kind" "$stage: $name"
 			;;
@@ -109,23 +132,70 @@ enroll() {
 	return "$status"
 }
 
-start() {
+# run LANE [STAGE]: STAGE:BEFORE is one that begins where BEFORE has ended. Nothing
+# follows one that has failed, but for those that do not build on it.
+run() {
+	local begin=${2:-} stage before stages=() bad=()
+
 	lane=$1
-	rm -f "$dir/$lane".{disk,vars}
-	qemu-img create -q -f qcow2 -F qcow2 -b "$system/disk" "$dir/$lane.disk"
+	case $lane in
+	plain) stages=(first recipes:first upgrade:first second:upgrade) ;;
+	secure) stages=(secure enforced:secure mok:enforced enrolled:mok) ;;
+	esac
+	if [ -n "$begin" ] && [ -e "$dir/$lane.log" ]; then
+		sed -i "/^begin $begin /,\$d" "$dir/$lane.log"
+	else
+		: >"$dir/$lane.log"
+	fi
+	for stage in "${stages[@]}"; do
+		before=
+		[ "$stage" = "${stage#*:}" ] || before=${stage#*:}
+		stage=${stage%%:*}
+		[ "${begin:-$stage}" = "$stage" ] || continue
+		begin=
+		if [[ " ${bad[*]} " = *" ${before:-none} "* ]]; then
+			bad+=("$stage")
+			continue
+		fi
+		disk "$stage" "$before"
+		if [ "$stage" = mok ]; then
+			enroll || bad+=("$stage")
+		else
+			boot "$stage" || bad+=("$stage")
+		fi
+	done
+	[ -z "$begin" ] || die "there is no stage '$begin', but ${stages[*]%:*}"
 }
 
-plain() {
-	start plain
-	cp "$ovmf/OVMF_VARS_4M.fd" "$dir/plain.vars"
-	boot first && boot second
+# The commands of a page, from one headline to another, each in a file of its own that
+# begins with what the page says about it.
+commands_of() {
+	awk -v out="$4" -v begin="$2" -v end="$3" '
+		$0 == end { inside = 0 }
+		$0 == begin { inside = 1 }
+		!inside { next }
+		/^    / && wanted {
+			if (!file) {
+				file = sprintf("%s%02d", out, ++n)
+				print "# " text >file
+			}
+			print substr($0, 5) >file
+			next
+		}
+		/^$/ { if (file) { close(file); file = ""; wanted = 0 } if (!wanted) text = ""; next }
+		{ text = text (text ? " " : "") $0; wanted = /::$/ }' "$top/Documentation/bus1/$1"
 }
 
-secure() {
-	start secure
-	cp "$ovmf/OVMF_VARS_4M.ms.fd" "$dir/secure.vars"
-	boot secure && boot enforced && enroll && boot enrolled
-}
+case ${1:-} in
+docs)
+	[ -s "$dir/plain.log" ] || die "first: make check-install T=plain"
+	"$self/transcript" "$dir/plain.log" "$top/Documentation/bus1/tutorial.rst" \
+		"$top/Documentation/bus1/greet.svg"
+	exit
+	;;
+plain | secure | '') ;;
+*) die "there is 'plain' and 'secure', and no '$1'" ;;
+esac
 
 need qemu-system-x86 qemu-utils ovmf e2fsprogs python3-minimal
 mkdir -p "$dir"
@@ -139,19 +209,19 @@ old=$("$top/tools/version")
 "$here/deb.sh" -v "${old%.*}.$((${old##*.} + 1))" "$dir/proof/debs/new" >/dev/null
 cp "${programs[@]/#/$tests/native/test_}" "$dir/proof/tests/"
 (cd "$top" && cp -r --parents Makefile Kbuild dkms.conf include ipc tools/version \
-	"$dir/proof/source/")
+	tools/testing/bench "$dir/proof/source/")
+mkdir "$dir/proof/recipes"
+commands_of tracing.rst 'One line each' 'Denying' "$dir/proof/recipes/tracing-"
+commands_of performance.rst 'On a real machine' - "$dir/proof/recipes/performance-"
 cp "$self/guest.sh" "$dir/proof/"
 echo "$password" >"$dir/proof/password"
 list log-failures >"$dir/proof/patterns"
 chmod -R go+rX "$dir/proof"
 
 accel=(-accel 'tcg,thread=multi' -cpu max)
-: >"$dir/log"
-case ${1:-} in
-plain | secure) "$1" || true ;;
-'') plain || true; secure || true ;;
-*) die "there is 'plain' and 'secure', and no '$1'" ;;
-esac
-say "the log is $dir/log, the kernel's are beside it"
-echo "$passed passed, $failed failed, 0 skipped"
+for lane in ${1:-plain secure}; do
+	run "$lane" "${2:-}"
+done
+say "the log is $dir/$lane.log, the kernel's are beside it"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
