@@ -146,6 +146,10 @@ check-deb:
 check-install:
 	@tools/testing/install/run.sh $(T)
 
+# What the newcomer has seen in the last run becomes part of the tutorial.
+transcript:
+	@tools/testing/install/run.sh docs
+
 check-intree:
 	@$(VM)/intree.sh $(T)
 
@@ -283,6 +287,6 @@ distclean: clean
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
 	check-msan check-rt check-matrix check-seeded check-kunit check-mutants check-model check-static check-litmus \
-	fuzz fuzz-replay fuzz-distill coverage check-deb check-install check-intree \
+	fuzz fuzz-replay fuzz-distill coverage check-deb check-install transcript check-intree \
 	bench bench-profile bench-shared bench-docs vm docs man libbus1 install install-libbus1 uninstall dkms-install dkms-remove \
 	deb clean distclean tool install-tool uninstall-tool
