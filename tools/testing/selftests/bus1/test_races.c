@@ -551,6 +551,9 @@ TEST_F(race, nodes_beyond_the_limit_are_not_even_tried)
 	long long used = bus1_fdinfo(self->o.fd, "bus1-handles");
 
 	ASSERT_NE(NULL, ids);
+	/* Those within the limit are made: let a slow kernel make fewer. */
+	if (scaled < most)
+		ASSERT_EQ(0, set_limits(self->o.fd, KEEP, 8192, KEEP, KEEP));
 	for (i = 0; i < n; i++)
 		ids[i] = 0x10000 + 8 * i;
 	EXPECT_EQ(-EDQUOT, bus1_send_to(self->o.fd, NULL, 0, NULL, 0, ids, n));
