@@ -290,7 +290,7 @@ recipe() {
 	sed 's:/path/to/bench:/root/source/tools/testing/bench/bench:' "$file" >/tmp/recipe
 	: >/tmp/output
 	if [ "$ends" = ends ]; then
-		timeout 600 bash -c "cd /root/source; $typed . /tmp/recipe" >/tmp/output 2>&1
+		timeout 600 bash -ec "cd /root/source; $typed . /tmp/recipe" >/tmp/output 2>&1
 	else
 		# In a group of its own, where SIGINT is not ignored
 		setsid env --default-signal=INT bash -c "cd /root; $typed . /tmp/recipe" \
