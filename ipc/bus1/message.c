@@ -183,6 +183,7 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 		return NULL;
 	bus1_queue_entry_init(&message->entry, BUS1_ENTRY_MESSAGE);
 	message->peer = peer;
+	message->slice.offset = 0;
 	message->slice.size = 0;
 	return message;
 }
@@ -192,12 +193,6 @@ static void bus1_message_drop_slice(struct bus1_message *message)
 	if (message->slice.size)
 		bus1_pool_free(message->peer->pool, &message->slice);
 	message->slice.size = 0;
-}
-
-static noinline void bus1_message_trim(struct bus1_peer *peer)
-{
-	bus1_message_free_spare(peer);
-	bus1_pool_trim(peer->pool);
 }
 
 static void bus1_message_put(struct bus1_message *message)
@@ -214,10 +209,11 @@ static void bus1_message_put(struct bus1_message *message)
 	/*
 	 * [kept:A] pairs with [kept:B] in bus1_peer_teardown(): the one sees that
 	 * it is torn down, or the other one what is kept. Both exchange pointers,
-	 * or take pool->lock, which orders what comes before and after.
+	 * which orders what comes before and after. Memory of the pool is given
+	 * back later: no sender waits for that.
 	 */
 	if (unlikely(bus1_peer_is_disconnected(peer)))
-		bus1_message_trim(peer);
+		bus1_message_free_spare(peer);
 }
 
 /**

@@ -912,6 +912,7 @@ bus1_queue_find_stamp_locked(struct bus1_queue_entry *entry, bool *ready,
 	for (; *ready && entry != at; entry = list_next_entry(entry, group)) {
 		entry->stamp = at->stamp;
 		entry->placed = true;
+		++*n;
 	}
 	return &at->stamp;
 }
