@@ -895,8 +895,8 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 /*
  * The position of an entry, if @ready, or what its transaction was last pushed to. A
  * position does not change any more, so all entries on the way to the leader take a
- * note of it: to ask for those of all entries takes as many steps as there are.
- * Counts the steps in @n.
+ * note of it: to ask for those of all entries takes about as many steps as there are,
+ * once they are ready. Counts the steps in @n.
  */
 static const struct bus1_stamp *
 bus1_queue_find_stamp_locked(struct bus1_queue_entry *entry, bool *ready,

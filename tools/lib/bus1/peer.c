@@ -240,6 +240,17 @@ static void drop_queue(struct bus1_peer *peer, struct bus1_message *message)
 	}
 }
 
+/* To be dropped, without the lock. */
+static struct bus1_message *take_queue_locked(struct bus1_peer *peer)
+{
+	struct bus1_message *queue = peer->first;
+
+	peer->first = NULL;
+	peer->last = &peer->first;
+	bus1__update_event_locked(peer);
+	return queue;
+}
+
 static void close_descriptors(struct bus1_peer *peer)
 {
 	if (peer->poll_fd >= 0)
@@ -368,10 +379,7 @@ EXPORT int bus1_peer_disconnect(struct bus1_peer *peer)
 	 */
 	pthread_mutex_lock(&peer->lock);
 	peer->disconnected = true;
-	queue = peer->first;
-	peer->first = NULL;
-	peer->last = &peer->first;
-	bus1__update_event_locked(peer);
+	queue = take_queue_locked(peer);
 	pthread_mutex_unlock(&peer->lock);
 	drop_queue(peer, queue);
 	r = bus1__ioctl(peer, BUS1_CMD_PEER_DISCONNECT, NULL);
@@ -408,10 +416,7 @@ EXPORT int bus1_peer_flush(struct bus1_peer *peer, unsigned int flags)
 	bus1__forget_doomed_locked(peer);
 	peer->n_slices = 0;
 	peer->n_slice_bytes = 0;
-	queue = peer->first;
-	peer->first = NULL;
-	peer->last = &peer->first;
-	bus1__update_event_locked(peer);
+	queue = take_queue_locked(peer);
 	pthread_mutex_unlock(&peer->lock);
 	drop_queue(peer, queue);
 	return 0;

@@ -287,13 +287,13 @@ stage_upgrade() {
 recipe() {
 	local file=$1 ends=$2 pid i
 
-	sed 's:/path/to/bench:/root/source/tools/testing/bench/bench:' "$file" >/tmp/recipe
+	sed 's:/path/to/bench:/var/tmp/source/tools/testing/bench/bench:' "$file" >/tmp/recipe
 	: >/tmp/output
 	if [ "$ends" = ends ]; then
-		timeout 600 bash -ec "cd /root/source; $typed . /tmp/recipe" >/tmp/output 2>&1
+		timeout 600 bash -ec "cd /var/tmp/source; $typed . /tmp/recipe" >/tmp/output 2>&1
 	else
 		# In a group of its own, where SIGINT is not ignored
-		setsid env --default-signal=INT bash -c "cd /root; $typed . /tmp/recipe" \
+		setsid env --default-signal=INT bash -c "cd /var/tmp; $typed . /tmp/recipe" \
 			>/tmp/output 2>&1 &
 		pid=$!
 		for ((i = 0; i < 240; ++i)); do
@@ -362,7 +362,7 @@ recipe_works() {
 	fi
 	recipe "$file" "$how" || status=$?
 	if [ "$how" = audit ]; then
-		perf script -i /root/audit.data >>/tmp/output
+		perf script -i /var/tmp/audit.data >>/tmp/output
 		pattern='bus1:bus1_command_failed: .*error'
 	fi
 	sed 's/^/| /' /tmp/recipe
@@ -381,7 +381,7 @@ stage_recipes() {
 	local file name
 
 	check "apt install of perf and bpftrace" apt_install linux-perf bpftrace make
-	cp -r "$proof"/source /root/source
+	cp -r "$proof"/source /var/tmp/source
 	for file in "$proof"/recipes/tracing-* "$proof"/recipes/performance-*; do
 		name=$(sed -n '1s/^# //; 1s/::$//; 1p' "$file")
 		if grep -q 'perf c2c' "$file"; then
