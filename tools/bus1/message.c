@@ -125,7 +125,7 @@ static int socket_listen(const char *name, mode_t mode)
 	mask = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	umask(mask);
-	if (r || listen(fd, 64) || lstat(address.sun_path, &socket_stat))
+	if (r || lstat(address.sun_path, &socket_stat) || listen(fd, 64))
 		die("cannot listen on %s: %s", address.sun_path, strerror(errno));
 	strcpy(socket_path, address.sun_path);
 	atexit(socket_remove);

@@ -699,30 +699,41 @@ TEST_F(tool, files_that_are_too_many)
 /* What a socket is, and whose. */
 TEST_F(tool, names_and_who_has_them)
 {
-	/* Two begin at once where one was left behind: one of them gets it. */
+	/*
+	 * Two begin at once where one was left behind: one of them gets it. What the last two
+	 * have said must be gone before: else the message may be there, and its receiver gone,
+	 * before the other one of these two has begun.
+	 */
 	EXPECT_SHELL(0,
 		     "bus1 recv name & pid=$!\n"
 		     "bus1 send -w 60 -m x name && kill -9 $pid; wait $pid\n"
 		     "for i in 1 2 3; do\n"
-		     "	bus1 recv -n 1 name >a.out 2>&1 & a=$!\n"
-		     "	bus1 recv -n 1 name >b.out 2>&1 & b=$!\n"
-		     "	while ! grep -q 'served already' a.out b.out; do sleep 0.05; done\n"
+		     "	rm -f a.out b.out; touch a.out b.out\n"
+		     "	bus1 recv -n 1 name >>a.out 2>&1 & a=$!\n"
+		     "	bus1 recv -n 1 name >>b.out 2>&1 & b=$!\n"
+		     "	n=0\n"
+		     "	while ! grep -q 'served already' a.out b.out; do\n"
+		     "		sleep 0.05; n=$((n + 1))\n"
+		     "		[ $n -lt 2000 ] || { kill $a $b; cat a.out b.out; exit 10; }\n"
+		     "	done\n"
 		     "	bus1 send -w 60 -m $i- name || exit 11\n"
 		     "	wait $a; r=$?; wait $b\n"
 		     "	[ $((r + $?)) = 1 ] || exit 12\n"
 		     "	cat a.out b.out\n"
 		     "	bus1 recv name >/dev/null & pid=$!\n"
-		     "	bus1 send -w 60 -m x name && kill -9 $pid; wait $pid\n"
+		     "	bus1 send -w 60 -m x name || exit 13\n"
+		     "	kill -9 $pid; wait $pid\n"
 		     "done 2>/dev/null; true\n");
 	EXPECT_EQ(3, count(self->text, "bus1 recv: 'name' is being served already\n"));
 	EXPECT_EQ(3, count(self->text, "-"));
 
 	/* It removes its own only. */
 	EXPECT_SHELL(0,
+		     "listening() { [ $(grep -c '00010000 .* ./mine$' /proc/net/unix) = $1 ]; }\n"
 		     "bus1 recv -n 1 ./mine >a.out & a=$!\n"
-		     "while ! [ -S mine ]; do sleep 0.05; done\n"
+		     "while ! listening 1; do sleep 0.05; done\n"
 		     "rm mine; bus1 recv -n 1 ./mine >b.out & b=$!\n"
-		     "while ! [ -S mine ]; do sleep 0.05; done\n"
+		     "while ! listening 2; do sleep 0.05; done\n"
 		     "kill $a; wait $a || exit 11\n"
 		     "[ -S mine ] || exit 12\n"
 		     "bus1 send -m x ./mine && wait $b || exit 13\n"
