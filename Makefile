@@ -40,6 +40,7 @@ help:
 	@echo '  make check-race     on a kernel that looks for data races'
 	@echo '  make check-msan     on a kernel that looks for what was not initialized'
 	@echo '  make check-rt       on a PREEMPT_RT kernel (these five: with T=..., too)'
+	@echo '  make check-valgrind the library, run by valgrind'
 	@echo '  make check-seeded   see that KMSAN finds bugs put there on purpose'
 	@echo '  make check-matrix   on each kernel that README.md shows, or those in K; takes hours'
 	@echo '  make check-litmus   barriers against the memory model of the kernel'
@@ -118,6 +119,10 @@ check-kunit:
 
 check-mutants:
 	@$(VM)/mutants.sh "$(K)" $(T)
+
+# What the library does with memory, and with descriptors.
+check-valgrind:
+	@BUS1_ABIS=valgrind BUS1_SLOW=4 $(VM)/check.sh "$(or $(K),6.12)" $(or $(T),libbus1)
 
 check-model:
 	@tools/verification/bus1/check.sh $(if $(FULL),full)
@@ -286,7 +291,7 @@ distclean: clean
 
 .DEFAULT_GOAL := help
 .PHONY: help all modules demo check check-debug check-leaks check-race \
-	check-msan check-rt check-matrix check-seeded check-kunit check-mutants check-model check-static check-litmus \
+	check-msan check-rt check-matrix check-seeded check-valgrind check-kunit check-mutants check-model check-static check-litmus \
 	fuzz fuzz-replay fuzz-distill coverage check-deb check-install transcript check-intree \
 	bench bench-profile bench-shared bench-docs vm docs man libbus1 install install-libbus1 uninstall dkms-install dkms-remove \
 	deb clean distclean tool install-tool uninstall-tool

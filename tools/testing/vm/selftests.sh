@@ -5,8 +5,9 @@
 #
 # Build the tests of tools/testing/selftests/bus1, all or those given, as static
 # programs, for `native` and `m32` or for the ABIS given; `asan` is native with sanitizers, and
-# has only the tests of programs, not of the kernel. Print the directory that has them
-# in a directory for each, and there the list of tests in `programs`.
+# `valgrind` native under valgrind: they have only the tests of programs, not of the kernel.
+# Print the directory that has them in a directory for each, and there the list of tests in
+# `programs`.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -61,6 +62,22 @@ build() {
 	grep 'warning:' "$out/$abi.log" >&2 || true
 }
 
+# Programs that are not static find what they need next to them.
+beside() {
+	echo "-Wl,--dynamic-linker=/tests/$1/ld-linux-x86-64.so.2 -Wl,-rpath,/tests/$1"
+}
+
+# libraries ABI BUILT: copy what the program in BUILT needs.
+libraries() {
+	local library
+
+	readelf -d "$out/$2/test_libbus1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' |
+		{ cat; echo ld-linux-x86-64.so.2; } | sort -u |
+		while read -r library; do
+			cp -L "$(gcc -print-file-name="$library")" "$out/$1/"
+		done
+}
+
 [ -e "$tests/Makefile" ] || die "there are no tests"
 lock "$out"
 say "building the tests${*:+: $*}"
@@ -76,16 +93,26 @@ for abi in $abis; do
 		;;
 	asan)
 		need libgcc-12-dev binutils
-		# Such programs are not static: what they need lies next to them.
-		loader=/tests/asan/ld-linux-x86-64.so.2
 		programs=(test_libbus1)
-		build asan ASAN=1 USERLDFLAGS="-Wl,--dynamic-linker=$loader -Wl,-rpath,/tests/asan"
+		build asan ASAN=1 USERLDFLAGS="$(beside asan)"
 		echo test_libbus1 >"$out/asan/programs"
-		readelf -d "$out/asan/test_libbus1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' |
-			{ cat; echo "${loader##*/}"; } | sort -u |
-			while read -r library; do
-				cp -L "$(gcc -print-file-name="$library")" "$out/asan/"
-			done
+		libraries asan asan
+		;;
+	valgrind)
+		# It wants to know the names in the C library's loader.
+		need valgrind libc6-dbg binutils
+		programs=(test_libbus1)
+		build valgrind/build VALGRIND=1 USERLDFLAGS="$(beside valgrind)"
+		echo test_libbus1 >"$out/valgrind/programs"
+		libraries valgrind valgrind/build
+		cp /usr/libexec/valgrind/{memcheck-amd64-linux,vgpreload_{core,memcheck}-amd64-linux.so,default.supp} \
+			"$out/valgrind/"
+		for library in "$out"/valgrind/{ld-linux-x86-64.so.2,libc.so.6}; do
+			id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
+			cp "/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug" "$out/valgrind/"
+		done
+		cp "$here/valgrind" "$out/valgrind/test_libbus1"
+		cp "$here/valgrind.supp" "$out/valgrind/"
 		;;
 	arm64 | armhf)
 		root=$("$here/root.sh" bookworm-cross)
