@@ -10,7 +10,8 @@
 # STAGE: begin with that one, on the disk that the one before has left in a run before.
 # The log of it is kept, its path is printed. The last line is
 # "N passed, N failed, N skipped".
-# docs: what the newcomer has seen in the last run, into the tutorial.
+# docs: what the newcomer has seen in the last run, into the tutorial; what was found in
+# each boot, into installed.txt.
 
 . "$(dirname "$0")/../vm/lib.sh"
 
@@ -193,7 +194,7 @@ case ${1:-} in
 docs)
 	[ -s "$dir/plain.log" ] || die "first: make check-install T=plain"
 	"$self/transcript" "$dir/plain.log" "$top/Documentation/bus1/tutorial.rst" \
-		"$top/Documentation/bus1/greet.svg"
+		"$top/Documentation/bus1/greet.svg" "$top/Documentation/bus1/installed.txt"
 	exit
 	;;
 plain | secure | '') ;;
