@@ -171,13 +171,25 @@ static void socket_serve(int listener, const struct bus *bus)
 	close(fd);
 }
 
+/* How long to wait for an answer: what is left, or ten seconds if nothing else is said. */
+static struct timeval answer_time(double wait, uint64_t end)
+{
+	uint64_t now = now_ns();
+
+	if (wait < 0)
+		return (struct timeval){ .tv_sec = 10 };
+	return (struct timeval){
+		.tv_sec = now < end ? 1 + (end - now) / 1000000000 : 1,
+	};
+}
+
 /*
  * Connect, and wait until somebody listens, if that is asked for: @wait is not negative. Then
  * an answer must come in that time, too.
  */
 static int socket_connect(const char *name, double wait)
 {
-	uint64_t now, end = now_ns() + (wait < 0 ? 0 : wait) * 1e9;
+	uint64_t end = now_ns() + (wait < 0 ? 0 : wait) * 1e9;
 	struct sockaddr_un address;
 	struct timeval answer;
 	int fd;
@@ -185,13 +197,13 @@ static int socket_connect(const char *name, double wait)
 	socket_address(name, &address);
 	for (;;) {
 		fd = socket_new();
-		now = now_ns();
-		answer.tv_sec = wait < 0 ? 10 : now < end ? 1 + (end - now) / 1000000000 : 1;
-		answer.tv_usec = 0;
+		answer = answer_time(wait, end);
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &answer, sizeof(answer));
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answer, sizeof(answer));
-		if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		if (!connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+			answer = answer_time(wait, end);
+			setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answer, sizeof(answer));
 			return fd;
+		}
 		if ((errno != ENOENT && errno != ECONNREFUSED) ||
 		    now_ns() >= end)
 			break;
@@ -290,6 +302,9 @@ static bool message_wait(struct bus *bus, int listener, double seconds,
 	int r, ms;
 
 	while (!stopped) {
+		/* However many messages there are, who wants to send one gets a handle */
+		if (poll(&fds[1], 1, 0) > 0)
+			socket_serve(listener, bus);
 		r = bus_recv(bus, recv, true);
 		/* Who sends files to somebody who cannot have them must not end him */
 		if (r == -EMFILE || r == -ENFILE) {
@@ -333,13 +348,33 @@ static void message_done(struct bus *bus, const struct bus1_cmd_recv *recv)
 	bus_slice_release(bus->fd, recv->msg.offset);
 }
 
-/* How many bytes of UTF-8 are a character that can be shown; 0 if they are none. */
-static size_t printable(const unsigned char *p, size_t n)
+/* Which characters a terminal shows is said by the first of these that is set. */
+static bool terminal_has_utf8(void)
+{
+	static const char *const names[] = { "LC_ALL", "LC_CTYPE", "LANG" };
+	const char *value;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); ++i) {
+		value = getenv(names[i]);
+		if (value && *value)
+			return strcasestr(value, ".utf-8") || strcasestr(value, ".utf8");
+	}
+	return false;
+}
+
+/*
+ * How many bytes are a character that can be shown; 0 if they are none. To a terminal without
+ * UTF-8 parts of characters would be commands.
+ */
+static size_t printable(const unsigned char *p, size_t n, bool utf8)
 {
 	size_t len, i;
 
 	if (*p < 0x80)
 		return (*p >= 0x20 && *p < 0x7f) || *p == '\n' || *p == '\t';
+	if (!utf8)
+		return 0;
 	len = *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
 	if (len == 0 || len > n)
 		return 0;
@@ -359,6 +394,7 @@ static size_t printable(const unsigned char *p, size_t n)
 static void write_out(const void *data, size_t n)
 {
 	const unsigned char *p = data;
+	bool utf8 = terminal_has_utf8();
 	size_t len;
 
 	if (!isatty(STDOUT_FILENO)) {
@@ -366,7 +402,7 @@ static void write_out(const void *data, size_t n)
 		n = 0;
 	}
 	for (; n > 0; p += len, n -= len) {
-		len = printable(p, n);
+		len = printable(p, n, utf8);
 		fwrite(len ? (const char *)p : "?", 1, len ? len : 1, stdout);
 		len += !len;
 	}

@@ -915,6 +915,51 @@ TEST_F(tool, bench_leaves_nobody_behind)
 	}
 }
 
+/* What was sent is shown by a terminal, and is no command to it. */
+TEST_F(tool, what_reaches_a_terminal)
+{
+	static const struct {
+		const char *locale, *shown;
+	} cases[] = {
+		/* The second byte of the letter e with a caron is CSI where there is no UTF-8. */
+		{ "C.UTF-8", "a\xc4\x9b?b??c" },
+		{ "C", "a???b??c" },
+	};
+	char line[64];
+	size_t i, used;
+	ssize_t n;
+	int ptmx, pty, unlock = 0;
+	pid_t pid;
+
+	ptmx = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (ptmx < 0)
+		SKIP(return, "this kernel has no pseudoterminals");
+	ASSERT_EQ(0, ioctl(ptmx, TIOCSPTLCK, &unlock));
+	pty = ioctl(ptmx, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	ASSERT_LE(0, pty);
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		pid = FORK();
+		if (!pid) {
+			dup2(pty, STDOUT_FILENO);
+			unsetenv("LC_ALL");
+			unsetenv("LC_CTYPE");
+			setenv("LANG", cases[i].locale, 1);
+			execlp("bus1", "bus1", "recv", "-n", "1", "shown", NULL);
+			_exit(127);
+		}
+		EXPECT_SHELL(0, "printf 'a\\304\\233\\033b\\302\\233c' | bus1 send -w 60 shown");
+		ASSERT_EQ(0, wait_status(pid));
+		for (used = 0; used < strlen(cases[i].shown); used += n) {
+			n = read(ptmx, line + used, sizeof(line) - 1 - used);
+			ASSERT_LT(0, n);
+		}
+		line[used] = 0;
+		EXPECT_STREQ(cases[i].shown, line);
+	}
+	close(pty);
+	close(ptmx);
+}
+
 TEST_F(tool, bench)
 {
 	EXPECT_SHELL(0, "bus1 bench -t 0 -o json");
