@@ -25,7 +25,7 @@
 #include <bus1/bus1.h>
 
 #define N_SUBSCRIBERS	1000
-#define N_NEWS		20
+#define N_NEWS		15	/* all of them together are within the budget of one user */
 #define LAZY		0	/* this one does not read, and has room for a few */
 #define LAZY_ROOM	5
 #define LEAVES		1	/* this one goes */

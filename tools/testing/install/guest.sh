@@ -282,6 +282,13 @@ stage_upgrade() {
 	check "nothing in the kernel's log" log_is_clean
 }
 
+# bpftrace says that it attaches before it does so: then it waits for events, by epoll_wait()
+# or epoll_pwait(). It is in the process group $1.
+is_attached() {
+	grep -q '^Attaching' /tmp/output &&
+		grep -qE '^(232|281) ' "/proc/$(pgrep -o -g "$1" -x bpftrace)/syscall" 2>/dev/null
+}
+
 # What the pages about tracing and performance tell somebody to type, with those tools
 # that Debian has for it. A command that would go on for ever is ended by Ctrl-C.
 recipe() {
@@ -298,7 +305,7 @@ recipe() {
 		pid=$!
 		for ((i = 0; i < 240; ++i)); do
 			sleep 0.5
-			! grep -q '^Attaching' /tmp/output || break
+			! is_attached "$pid" || break
 			kill -0 "$pid" 2>/dev/null || break
 			[ "$ends" = bpftrace ] || [ "$i" -lt 20 ] || break
 		done

@@ -22,7 +22,7 @@ ovmf=/usr/share/OVMF
 dir=$work/install
 password=bus1-mok
 # A machine that hangs is killed after so many seconds.
-deadline=${BUS1_TIMEOUT:-3600}
+deadline=${BUS1_TIMEOUT:-7200}
 
 passed=0 failed=0 skipped=0
 

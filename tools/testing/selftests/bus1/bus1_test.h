@@ -427,24 +427,30 @@ static inline void t_expect_idle(struct __test_metadata *_metadata, int fd,
  * Processes and privileges
  */
 
-/* Returns once the process or thread sleeps. */
-static inline void wait_asleep(pid_t tid)
+/* The state of a process or thread, as /proc tells it; 'X' if it is gone. */
+static inline char task_state(pid_t tid)
 {
 	char path[64], line[512], *p;
 	FILE *file;
 
-	for (;;) {
-		snprintf(path, sizeof(path), "/proc/%d/stat", tid);
-		file = fopen(path, "r");
-		if (file) {
-			p = fgets(line, sizeof(line), file);
-			fclose(file);
-			p = p ? strrchr(line, ')') : NULL;
-			if (p && (p[2] == 'S' || p[2] == 'D'))
-				return;
-		}
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return 'X';
+	p = fgets(line, sizeof(line), file);
+	fclose(file);
+	p = p ? strrchr(line, ')') : NULL;
+	return p && p[1] && p[2] ? p[2] : 'X';
+}
+
+/*
+ * Returns once the process or thread sleeps. One that has ended never will: what the test
+ * expects of it then says so.
+ */
+static inline void wait_asleep(pid_t tid)
+{
+	while (!strchr("SDZX", task_state(tid)))
 		sched_yield();
-	}
 }
 
 /* Gives up every capability of this process, for good. */
@@ -575,25 +581,13 @@ static inline void event_wait(int fd)
 /* Is the thread @tid of this process asleep in the kernel? */
 static inline bool thread_sleeps(pid_t tid)
 {
-	char path[64], line[512], *p;
-	bool sleeps = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	f = fopen(path, "re");
-	if (!f)
-		return false;
-	if (fgets(line, sizeof(line), f)) {
-		p = strrchr(line, ')');
-		sleeps = p && p[1] && p[2] == 'S';
-	}
-	fclose(f);
-	return sleeps;
+	return task_state(tid) == 'S';
 }
 
+/* Returns then, or when it has ended. */
 static inline void thread_wait_asleep(pid_t tid)
 {
-	while (!thread_sleeps(tid))
+	while (!strchr("SZX", task_state(tid)))
 		sched_yield();
 }
 

@@ -13,6 +13,8 @@
 #include "bus1_trace.h"
 
 #define TEXT_MAX	65536
+/* No command takes a tenth of that, also where everything is checked. */
+#define SHELL_SECONDS	300
 
 FIXTURE(tool) {
 	struct net net;
@@ -69,27 +71,60 @@ FIXTURE_TEARDOWN(tool)
 	free(self->text);
 }
 
-/* Run a command of the shell; its exit status, and what it has printed. */
+/* Run @command, printing to @out, and end what it leaves behind; how it ended. */
+static int shell_run(const char *command, int out)
+{
+	pid_t pid = fork();
+	struct pollfd p = { .events = POLLIN };
+	int r;
+
+	if (!pid) {
+		/* A group of its own, which also those in the background are in */
+		setpgid(0, 0);
+		dup2(out, STDOUT_FILENO);
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	if (pid < 0)
+		return -errno;
+	setpgid(pid, pid);
+	p.fd = syscall(SYS_pidfd_open, pid, 0);
+	do {
+		r = poll(&p, 1, SHELL_SECONDS * 1000);
+	} while (r < 0 && errno == EINTR);
+	close(p.fd);
+	if (!r)
+		dprintf(out, "[no end after %d seconds]\n", SHELL_SECONDS);
+	/* Nobody has waited for it: the group is still there. */
+	kill(-pid, SIGKILL);
+	return wait_status(pid);
+}
+
+/*
+ * Run a command of the shell; its exit status, and what it has printed. That is a file: of a
+ * pipe the end would come when those in the background end, too, who may wait for ever if
+ * something has failed.
+ */
 __attribute__((format(printf, 2, 3)))
 static int shell(char *text, const char *fmt, ...)
 {
+	int out = memfd_create("output", MFD_CLOEXEC), status;
 	char command[4096];
-	size_t used = 0, n;
 	va_list args;
-	int status;
-	FILE *f;
+	ssize_t n;
 
+	text[0] = 0;
+	if (out < 0)
+		return -errno;
 	va_start(args, fmt);
 	vsnprintf(command, sizeof(command), fmt, args);
 	va_end(args);
-	text[0] = 0;
-	f = popen(command, "r");
-	if (!f)
-		return -errno;
-	while ((n = fread(text + used, 1, TEXT_MAX - 1 - used, f)) > 0)
-		used += n;
-	text[used] = 0;
-	status = pclose(f);
+	status = shell_run(command, out);
+	n = pread(out, text, TEXT_MAX - 1, 0);
+	text[n < 0 ? 0 : n] = 0;
+	close(out);
+	if (status < 0)
+		return status;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
@@ -384,11 +419,11 @@ struct trace {
 	int start, end;
 };
 
-static void t_trace_begin(struct __test_metadata *_metadata, struct trace *trace,
-			  const char *options)
+static void t_trace_begin(struct __test_metadata *_metadata, char *text,
+			  struct trace *trace, const char *options)
 {
+	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
 	char command[512];
-	char c;
 
 	unlink("start");
 	unlink("end");
@@ -402,10 +437,17 @@ static void t_trace_begin(struct __test_metadata *_metadata, struct trace *trace
 		execl("/bin/sh", "sh", "-c", command, NULL);
 		_exit(127);
 	}
-	/* It has begun to look when the command runs. */
-	trace->start = open("start", O_RDONLY | O_CLOEXEC);
+	/* It has begun to look when the command runs; or it has ended, and will not. */
+	trace->start = open("start", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, trace->start);
-	ASSERT_EQ(1, read(trace->start, &c, 1));
+	p[0].fd = trace->start;
+	p[1].fd = syscall(SYS_pidfd_open, trace->pid, 0);
+	ASSERT_LT(0, poll(p, 2, -1));
+	close(p[1].fd);
+	ASSERT_EQ(POLLIN, p[0].revents) {
+		shell(text, "cat err");
+		TH_LOG("bus1 trace has ended: %s", text);
+	}
 	trace->end = open("end", O_WRONLY | O_CLOEXEC);
 	ASSERT_LE(0, trace->end);
 }
@@ -431,8 +473,11 @@ static void t_traced(struct __test_metadata *_metadata,
 	const __u64 dst[] = { self->net.ab, self->net.ac };
 	struct iovec vec = { "xyz", 3 };
 	struct trace trace;
+	char held[128];
 
-	t_trace_begin(_metadata, &trace, options);
+	/* Nothing is printed before the end: however long it takes, it is complete by then. */
+	snprintf(held, sizeof(held), "--hold 3600 %s", options);
+	t_trace_begin(_metadata, self->text, &trace, held);
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "12345"));
 	ASSERT_EQ(0, msg_send(self->net.a.fd, .dst = dst, .n_dst = 2,
 			      .vecs = &vec, .n_vecs = 1));
@@ -466,7 +511,7 @@ TEST_F(tool, trace_as_json)
 
 	if (!trace_instance[0])
 		SKIP(return, "this kernel has no tracing in " TRACEFS);
-	t_traced(_metadata, self, "-o json --hold 0.5");
+	t_traced(_metadata, self, "-o json");
 	EXPECT_TRUE(json_lines_valid(self->text)) {
 		TH_LOG("%s", self->text);
 	}
@@ -542,6 +587,20 @@ TEST_F(tool, trace_filters)
 	EXPECT_EQ(1, count(self->text, "\"bytes\": 3,"));
 }
 
+/* Waits until @what is in what it prints. */
+static void t_trace_prints(struct __test_metadata *_metadata, char *text,
+			   const struct trace *trace, const char *what)
+{
+	do {
+		ASSERT_EQ(0, waitpid(trace->pid, NULL, WNOHANG));
+		usleep(20000);
+		ASSERT_EQ(0, shell(text, "cat out"));
+	} while (!strstr(text, what));
+}
+
+#define T_TRACE_PRINTS(_what)						\
+	t_trace_prints(_metadata, self->text, &trace, _what)
+
 /* What has happened long ago is not remembered, unless a chart is to be drawn of it. */
 TEST_F(tool, trace_forgets)
 {
@@ -551,11 +610,16 @@ TEST_F(tool, trace_forgets)
 	if (!trace_instance[0])
 		SKIP(return, "this kernel has no tracing in " TRACEFS);
 	for (i = 0; i < 2; i++) {
-		t_trace_begin(_metadata, &trace, i ? "--hold 0.01 --svg chart" : "--hold 0.01");
+		t_trace_begin(_metadata, self->text, &trace,
+			      i ? "--hold 0.01 --svg chart" : "--hold 0.01");
 		ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ac, "12345"));
-		usleep(2500000);
+		T_TRACE_PRINTS("5 bytes");
+		/* After a second it is of no use, and a quarter later it is looked for. */
+		usleep(1500000);
+		/* Who prints this has forgotten the other one by then. */
+		ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "1234567"));
+		T_TRACE_PRINTS("7 bytes");
 		RECV(&self->net.c);
-		usleep(500000);
 		t_trace_end(_metadata, self, &trace);
 		EXPECT_NE(NULL, line_with(self->text, "5 bytes", "queued")) {
 			TH_LOG("%s", self->text);
@@ -566,7 +630,7 @@ TEST_F(tool, trace_forgets)
 		EXPECT_EQ(!i, !!line_with(self->text, "< message ? -> ", "5 bytes")) {
 			TH_LOG("%s", self->text);
 		}
-		EXPECT_EQ(2, count(self->text, "\n"));
+		EXPECT_EQ(3, count(self->text, "\n"));
 	}
 }
 
@@ -577,7 +641,7 @@ TEST_F(tool, trace_knows_what_is_lost)
 
 	if (!trace_instance[0])
 		SKIP(return, "this kernel has no tracing in " TRACEFS);
-	t_trace_begin(_metadata, &trace, "");
+	t_trace_begin(_metadata, self->text, &trace, "");
 	ASSERT_EQ(0, prctl(PR_SET_NAME, "CPU:0 [LOST 12 "));
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ac, "12345"));
 	RECV(&self->net.c);
@@ -607,9 +671,9 @@ TEST_F(tool, messages)
 		     "echo content >file\n"
 		     "bus1 send -w 60 -m 'to both' one ./two || exit 11\n"
 		     "printf 'from stdin' | bus1 send one || exit 12\n"
-		     "bus1 send -m 'say \"hi\"' ./two || exit 13\n"
+		     "bus1 send -w 60 -m 'say \"hi\"' ./two || exit 13\n"
 		     "bus1 send -w 60 -r -m shout caps || exit 14\n"
-		     "bus1 send -r -m more -f file caps || exit 15\n"
+		     "bus1 send -w 60 -r -m more -f file caps || exit 15\n"
 		     "wait $one && wait $two && wait $caps\n");
 	EXPECT_STREQ("SHOUTMOREcontent\n", self->text);
 	EXPECT_SHELL(0, "cat one.out");
@@ -641,7 +705,7 @@ TEST_F(tool, messages_that_go_wrong)
 	EXPECT_SHELL(0,
 		     "bus1 serve -n 2 name -- sh -c 'read x; [ \"$x\" = good ] && echo $x' 2>/dev/null &\n"
 		     "bus1 send -w 60 -r -m bad name 2>/dev/null; [ $? = 1 ] || exit 11\n"
-		     "echo good | bus1 send -r name || exit 12\n"
+		     "echo good | bus1 send -w 60 -r name || exit 12\n"
 		     "wait\n");
 	EXPECT_STREQ("good\n", self->text);
 	/* Nobody takes the name of somebody who is there. */
@@ -736,7 +800,7 @@ TEST_F(tool, names_and_who_has_them)
 		     "while ! listening 2; do sleep 0.05; done\n"
 		     "kill $a; wait $a || exit 11\n"
 		     "[ -S mine ] || exit 12\n"
-		     "bus1 send -m x ./mine && wait $b || exit 13\n"
+		     "bus1 send -w 60 -m x ./mine && wait $b || exit 13\n"
 		     "! [ -S mine ]\n");
 }
 
@@ -757,14 +821,15 @@ TEST_F(tool, who_does_not_answer)
 		     "bus1 serve -n 2 busy sh -c 'read x; [ $x = 2 ] || touch run; while ! [ -e go ]; do sleep 0.05; done; echo $x' & pid=$!\n"
 		     "echo 1 | bus1 send -w 60 -r busy & one=$!\n"
 		     "while ! [ -e run ]; do sleep 0.05; done\n"
-		     "echo 2 | bus1 send -w 0.1 busy || exit 11\n"
+		     "echo 2 | bus1 send -w 60 busy || exit 11\n"
 		     "touch go\n"
 		     "wait $one && wait $pid\n");
 	EXPECT_STREQ("1\n2\n", self->text);
 }
 
-/* The handle that somebody gives to whoever connects, in the peer @fd. */
-static __u64 t_handle_of(struct __test_metadata *_metadata, const char *path, int fd)
+/* The handle that the process @pid gives to whoever connects, in the peer @fd. */
+static __u64 t_handle_of(struct __test_metadata *_metadata, pid_t pid, const char *path,
+			 int fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), courier;
@@ -777,9 +842,11 @@ static __u64 t_handle_of(struct __test_metadata *_metadata, const char *path, in
 	};
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	while (connect(sock, (struct sockaddr *)&address, sizeof(address)))
+	while (connect(sock, (struct sockaddr *)&address, sizeof(address))) {
+		ASSERT_EQ(0, waitpid(pid, NULL, WNOHANG));
 		usleep(20000);
-	EXPECT_EQ(sizeof(theirs), recvmsg(sock, &msg, MSG_CMSG_CLOEXEC));
+	}
+	ASSERT_EQ(sizeof(theirs), recvmsg(sock, &msg, MSG_CMSG_CLOEXEC));
 	memcpy(&courier, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(courier));
 	EXPECT_EQ(0, bus1_handle_transfer(courier, theirs, fd, &id));
 	close(courier);
@@ -801,12 +868,14 @@ TEST_F(tool, serve_does_not_reply_to_itself)
 		      NULL);
 		_exit(127);
 	}
-	id = t_handle_of(_metadata, "echo", self->net.a.fd);
+	id = t_handle_of(_metadata, pid, "echo", self->net.a.fd);
 	ASSERT_EQ(0, msg_send(self->net.a.fd, .dst = &id, .n_dst = 1,
 			      .vecs = &(struct iovec){ "one", 3 }, .n_vecs = 1,
 			      .handles = &id, .n_handles = 1));
-	while (access("log", F_OK))
+	while (access("log", F_OK)) {
+		ASSERT_EQ(0, waitpid(pid, NULL, WNOHANG));
 		usleep(20000);
+	}
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, id, "two"));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
@@ -892,23 +961,38 @@ static bool has_ended(pid_t pid)
 	return state == 'Z' || state == 'X';
 }
 
+/* Starts one, and waits until it has a child; false if it ended, and none was seen. */
+static bool t_bench_begin(struct __test_metadata *_metadata, pid_t *pid, pid_t *child)
+{
+	int status;
+
+	*pid = FORK();
+	if (!*pid) {
+		execl("/bin/sh", "sh", "-c", "exec bus1 bench -t 0.5 >out", NULL);
+		_exit(127);
+	}
+	while (!(*child = child_of(*pid))) {
+		if (waitpid(*pid, &status, WNOHANG) == *pid) {
+			ASSERT_EQ(0, status);
+			return false;
+		}
+		usleep(50000);
+	}
+	return true;
+}
+
 TEST_F(tool, bench_leaves_nobody_behind)
 {
 	pid_t pid, child;
 	int i;
 
-	pid = FORK();
-	if (!pid) {
-		execl("/bin/sh", "sh", "-c", "exec bus1 bench -t 0.5 >out", NULL);
-		_exit(127);
-	}
-	while (!(child = child_of(pid))) {
-		ASSERT_EQ(0, waitpid(pid, NULL, WNOHANG));
-		usleep(50000);
+	/* It has children for three seconds: who looks too rarely looks once more. */
+	for (i = 0; !t_bench_begin(_metadata, &pid, &child); i++) {
+		ASSERT_GT(10, i);
 	}
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
-	for (i = 0; i < 500 && !has_ended(child); i++)
+	for (i = 0; i < 3000 && !has_ended(child); i++)
 		usleep(20000);
 	EXPECT_TRUE(has_ended(child)) {
 		kill(child, SIGKILL);
