@@ -16,7 +16,8 @@
  * memory.current, which does not change when they are used. try_charge_memcg() charges as
  * many anew once there are too few of them; since it looks at gfpflags_allow_spinning()
  * (7.3 does, 6.12 does not), not for pages that are asked for without any reclaim, as the
- * blocks of a pool are. So what a test sees may be less than what it uses.
+ * blocks of a pool are. So what a test sees may be less than what it uses, and what is
+ * refused on one CPU may be there on another one.
  */
 #define AHEAD		64
 
@@ -147,13 +148,29 @@ static int send_chunk(FIXTURE_DATA(memcg) *self)
 	return bus1_send_data(self->net.a.fd, self->net.ab, self->data, CHUNK);
 }
 
-/* Sends until it is refused. The number of messages, or an error. */
+/* Sends until it is refused, on each CPU. The number of messages, or an error. */
 static int fill(FIXTURE_DATA(memcg) *self)
 {
-	int n = 0, r;
+	int n = 0, before, cpu, r = -EXFULL;
+	cpu_set_t all, one;
 
-	while (!(r = send_chunk(self)))
-		n++;
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return -errno;
+	do {
+		before = n;
+		for (cpu = 0; cpu < CPU_SETSIZE && r == -EXFULL; cpu++) {
+			if (!CPU_ISSET(cpu, &all))
+				continue;
+			CPU_ZERO(&one);
+			CPU_SET(cpu, &one);
+			if (sched_setaffinity(0, sizeof(one), &one))
+				return -errno;
+			while (!(r = send_chunk(self)))
+				n++;
+		}
+	} while (n > before && r == -EXFULL);
+	if (sched_setaffinity(0, sizeof(all), &all))
+		return -errno;
 	return r == -EXFULL ? n : r;
 }
 
