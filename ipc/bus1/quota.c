@@ -8,8 +8,9 @@
  * 1     user->lock        what a user has reserved, its list of creditors
  * 2     quota->lock       what a quota holds, its shares and its credit
  *
- * Locks of one rank do not nest. Memory is allocated and freed, references are
- * dropped and tracepoints are hit without any of them.
+ * Locks of one rank do not nest, but for those of two quotas in
+ * bus1_user_evict_locked(), which user->lock keeps apart. Memory is allocated and
+ * freed, references are dropped and tracepoints are hit without any of them.
  */
 
 #include <linux/build_bug.h>
@@ -369,14 +370,38 @@ static void bus1_quota_return_locked(struct bus1_quota *quota,
 }
 
 /*
+ * Take all credit from the one that has been on the list for longest: the list is walked
+ * with the lock of the user held, so it must not grow for ever, and whoever does nothing
+ * must not keep others from it. The lock of one more quota is held.
+ */
+static void bus1_user_evict_locked(struct bus1_user *user)
+{
+	struct bus1_quota *quota = list_first_entry(&user->creditors,
+						    struct bus1_quota,
+						    creditor_link);
+	unsigned int class, i;
+
+	lockdep_assert_held(&user->lock);
+
+	spin_lock_nested(&quota->lock, SINGLE_DEPTH_NESTING);
+	bus1_quota_unpark_locked(quota);
+	for (class = 0; class < BUS1_CLASS_N; ++class) {
+		for (i = 0; i < BUS1_RESOURCE_N; ++i)
+			bus1_quota_return_locked(quota, class, i, 0);
+	}
+	list_del_init(&quota->creditor_link);
+	--user->n_creditors;
+	spin_unlock(&quota->lock);
+}
+
+/*
  * Keep no more credit than is due, and be on the list if there is any. Only a
- * quota on the list may turn what it returns into credit on its own. Who finds
- * the list full has none: it is walked with the lock of the user held.
+ * quota on the list may turn what it returns into credit on its own.
  */
 static void bus1_quota_settle_locked(struct bus1_quota *quota)
 {
 	struct bus1_user *user = quota->user;
-	bool any = false, listed, room;
+	bool any = false, listed;
 	unsigned int class, i;
 	u32 batch, keep;
 
@@ -385,12 +410,11 @@ static void bus1_quota_settle_locked(struct bus1_quota *quota)
 
 	bus1_quota_unpark_locked(quota);
 	listed = !list_empty(&quota->creditor_link);
-	room = listed || user->n_creditors < BUS1_CREDITORS_MAX;
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
 		batch = bus1_credit_batch(i, user->reserved[i].budget);
 		for (class = 0; class < BUS1_CLASS_N; ++class) {
 			keep = quota->credit[class][i];
-			if (user->tight[i] || !room)
+			if (user->tight[i])
 				keep = 0;
 			else if (keep > 2 * batch)
 				keep = batch;
@@ -400,6 +424,8 @@ static void bus1_quota_settle_locked(struct bus1_quota *quota)
 	}
 
 	if (any && !listed) {
+		if (user->n_creditors == BUS1_CREDITORS_MAX)
+			bus1_user_evict_locked(user);
 		list_add_tail(&quota->creditor_link, &user->creditors);
 		++user->n_creditors;
 	} else if (!any && listed) {

@@ -43,7 +43,8 @@ struct bus1_cost {
 
 /*
  * So many quotas of a user may have credit: all of them are visited under the user's
- * lock when credit is taken back, or looked at. Others ask the user each time.
+ * lock when credit is taken back, or looked at. One more takes the place of the one that
+ * has been there for longest.
  */
 #define BUS1_CREDITORS_MAX	1024
 

@@ -428,10 +428,13 @@ static void bus1_quota_test_creditors(struct kunit *test)
 						     &share), 0);
 			uncharge(quotas[i], share, res, 1);
 		}
-		KUNIT_EXPECT_GT(test, user->n_creditors, 0);
-		KUNIT_EXPECT_LE(test, user->n_creditors, BUS1_CREDITORS_MAX);
+		KUNIT_EXPECT_EQ(test, user->n_creditors, BUS1_CREDITORS_MAX);
 		KUNIT_EXPECT_EQ(test, list_count_nodes(&user->creditors),
 				user->n_creditors);
+		/* Those that did something last, whoever came first */
+		for (i = 0; i < n; ++i)
+			KUNIT_EXPECT_EQ(test, list_empty(&quotas[i]->creditor_link),
+					i < n - BUS1_CREDITORS_MAX);
 	}
 	/* Nobody is refused for it */
 	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(quotas[n - 1], res,
