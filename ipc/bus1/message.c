@@ -163,8 +163,9 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too, if
- * it is the first one of the pool, and little of it, where memory is kept anyway: what
+ * there is no room below it, and it is little of the pool, where memory is kept anyway: what
  * is wasted there, be it by a message that is smaller than the one before, is no more.
+ * Of two, the lower one stays: once all are gone the next message is the first of the pool.
  * It is taken by whoever exchanges it first. A spare slice is no reason for EXFULL: it is
  * taken first of all, and given up if it does not fit. As with a message that is being
  * sent, another one may find no room while it is held, and be it by one that is refused.
@@ -195,13 +196,34 @@ static void bus1_message_drop_slice(struct bus1_message *message)
 	message->slice.size = 0;
 }
 
+/* Keep @message for the next one, or what is kept already. Returns the other one, or NULL. */
+static struct bus1_message *bus1_message_keep(struct bus1_peer *peer,
+					      struct bus1_message *message)
+{
+	struct bus1_message *other;
+	u64 offset = message->slice.offset;
+
+	if (likely(!cmpxchg(&peer->spare, NULL, message)))
+		return NULL;
+	if (!message->slice.size)
+		return message;
+
+	/* From here on @message belongs to whoever takes it */
+	other = xchg(&peer->spare, message);
+	if (other && other->slice.size && other->slice.offset < offset)
+		other = xchg(&peer->spare, other);
+	return other;
+}
+
 static void bus1_message_put(struct bus1_message *message)
 {
 	struct bus1_peer *peer = message->peer;
 
 	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(peer->pool, &message->slice))
 		bus1_message_drop_slice(message);
-	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message)) {
+	if (BUS1_MESSAGE_KEEP)
+		message = bus1_message_keep(peer, message);
+	if (message) {
 		bus1_message_drop_slice(message);
 		kmem_cache_free(bus1_message_cache, message);
 	}

@@ -337,6 +337,32 @@ TEST_F(pool, low_offsets_are_used_after_a_failed_send)
 	}
 }
 
+/* In whatever order slices are released, the next one is the first of the pool. */
+TEST_F(pool, low_offsets_are_used_after_any_release)
+{
+	static const int orders[][3] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
+	};
+	static const __u8 bytes[3000];
+	struct bus1_cmd_recv r[3];
+	size_t i, k;
+
+	NODE(&self->net.b, 0x400);
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		for (k = 0; k < 3; k++)
+			ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, bytes,
+						    sizeof(bytes)));
+		for (k = 0; k < 3; k++) {
+			r[k] = (struct bus1_cmd_recv){ .max_offset = UINT64_MAX };
+			ASSERT_EQ(0, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r[k]));
+		}
+		EXPECT_EQ(0, r[0].msg.offset);
+		for (k = 0; k < 3; k++)
+			ASSERT_EQ(0, bus1_slice_release(self->net.b.fd,
+							r[orders[i][k]].msg.offset));
+	}
+}
+
 /* What is alive in the pool of a peer. */
 struct live {
 	struct bus1_cmd_recv r;
