@@ -722,7 +722,7 @@ TEST_F(tool, visitors_are_no_messages)
 {
 	EXPECT_SHELL(0,
 		     "(bus1 recv -t 1 name 2>err; echo $? >ended) &\n"
-		     "until [ -e ended ]; do bus1 send -m x name name 2>/dev/null; done\n"
+		     "until [ -e ended ]; do bus1 send -m x name ./bus1-name 2>/dev/null; done\n"
 		     "wait; cat ended err\n");
 	EXPECT_STREQ("1\nbus1 recv: no message came\n", self->text);
 }
