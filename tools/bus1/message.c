@@ -192,14 +192,18 @@ static int socket_connect(const char *name, double wait)
 	uint64_t end = now_ns() + (wait < 0 ? 0 : wait) * 1e9;
 	struct sockaddr_un address;
 	struct timeval answer;
-	int fd;
+	int fd, r;
 
 	socket_address(name, &address);
 	for (;;) {
 		fd = socket_new();
 		answer = answer_time(wait, end);
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &answer, sizeof(answer));
-		if (!connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+		/* With a timeout, who was stopped and goes on sees that */
+		do {
+			r = connect(fd, (struct sockaddr *)&address, sizeof(address));
+		} while (r < 0 && errno == EINTR);
+		if (!r) {
 			answer = answer_time(wait, end);
 			setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answer, sizeof(answer));
 			return fd;
@@ -232,7 +236,9 @@ static uint64_t handle_get(const struct bus *bus, const char *name, double wait)
 	ssize_t n;
 
 	fd = socket_connect(name, wait);
-	n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	do {
+		n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
 		die("'%s' does not answer", name);
 	if (n != sizeof(theirs))
@@ -290,7 +296,11 @@ static int poll_stoppable(struct pollfd *fds, nfds_t n, int ms)
 	return r;
 }
 
-/* Wait for a message; false if none came in time, or a signal did. */
+/*
+ * Wait for a message; false if none came in time, or a signal did. Who listens does not get
+ * notifications: somebody connects, and goes away without a word. That is no reason to wait
+ * for longer.
+ */
 static bool message_wait(struct bus *bus, int listener, double seconds,
 			 struct bus1_cmd_recv *recv)
 {
@@ -311,15 +321,17 @@ static bool message_wait(struct bus *bus, int listener, double seconds,
 			warning("the files of a message are dropped: %s", strerror(-r));
 			r = bus_recv(bus, recv, false);
 		}
-		if (!r)
+		if (!r && (listener < 0 || recv->msg.type == BUS1_MSG_DATA))
 			return true;
 		if (r == -ERANGE)
 			die("a message does not fit into the pool");
-		if (r != -EAGAIN)
+		if (r && r != -EAGAIN)
 			die("cannot receive: %s", strerror(-r));
 		now = now_ns();
 		if (now >= end)
 			return false;
+		if (!r)
+			continue;
 		ms = -1;
 		if (end != UINT64_MAX)
 			ms = (end - now) / 1000000 >= 1000 ? 1000 :
@@ -390,6 +402,13 @@ static size_t printable(const unsigned char *p, size_t n, bool utf8)
 	return len;
 }
 
+static void flush_out(void)
+{
+	fflush(stdout);
+	if (ferror(stdout))
+		die("cannot write: %s", strerror(errno));
+}
+
 /* What others have sent must not reach a terminal as a command. */
 static void write_out(const void *data, size_t n)
 {
@@ -406,9 +425,7 @@ static void write_out(const void *data, size_t n)
 		fwrite(len ? (const char *)p : "?", 1, len ? len : 1, stdout);
 		len += !len;
 	}
-	fflush(stdout);
-	if (ferror(stdout))
-		die("cannot write: %s", strerror(errno));
+	flush_out();
 }
 
 static const char *send_problem(int error)
@@ -551,7 +568,7 @@ static void recv_print_json(const struct bus *bus,
 			putchar(bytes[i]);
 	}
 	puts("\"}");
-	fflush(stdout);
+	flush_out();
 }
 
 /* Somebody who receives under a name. */
@@ -652,9 +669,6 @@ int cmd_recv(int argc, char **argv)
 				break;
 			die("no message came");
 		}
-		/* That the last sender is gone is no message */
-		if (recv.msg.type != BUS1_MSG_DATA)
-			continue;
 		if (receiver.json)
 			recv_print_json(bus, &recv);
 		else
@@ -840,8 +854,6 @@ int cmd_serve(int argc, char **argv)
 	reserve_make(&receiver);
 	while (receiver.count &&
 	       message_wait(&receiver.bus, receiver.listener, -1, &recv)) {
-		if (recv.msg.type != BUS1_MSG_DATA)
-			continue;
 		reserve_use(&receiver);
 		serve_one(&receiver, &recv, command);
 		message_done(&receiver.bus, &recv);

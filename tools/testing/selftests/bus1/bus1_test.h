@@ -427,20 +427,29 @@ static inline void t_expect_idle(struct __test_metadata *_metadata, int fd,
  * Processes and privileges
  */
 
-/* The state of a process or thread, as /proc tells it; 'X' if it is gone. */
+/*
+ * The state of a process or thread, as /proc tells it; 'X' if it is gone, '?' if that cannot
+ * be said now: for want of descriptors or memory, which some tests exhaust.
+ */
 static inline char task_state(pid_t tid)
 {
-	char path[64], line[512], *p;
+	char path[64], line[512], state = '?', *p;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
 	file = fopen(path, "re");
 	if (!file)
-		return 'X';
+		return errno == ENOENT || errno == ESRCH ? 'X' : '?';
+	errno = 0;
 	p = fgets(line, sizeof(line), file);
+	if (p)
+		p = strrchr(line, ')');
+	else if (errno == ESRCH)
+		state = 'X';
+	if (p && p[1] && p[2])
+		state = p[2];
 	fclose(file);
-	p = p ? strrchr(line, ')') : NULL;
-	return p && p[1] && p[2] ? p[2] : 'X';
+	return state;
 }
 
 /*

@@ -717,6 +717,16 @@ TEST_F(tool, messages_that_go_wrong)
 		     "exit $r\n");
 }
 
+/* Who connects, sends nothing and goes does not make it wait for longer. */
+TEST_F(tool, visitors_are_no_messages)
+{
+	EXPECT_SHELL(0,
+		     "(bus1 recv -t 1 name 2>err; echo $? >ended) &\n"
+		     "until [ -e ended ]; do bus1 send -m x name ./bus1-name 2>/dev/null; done\n"
+		     "wait; cat ended err\n");
+	EXPECT_STREQ("1\nbus1 recv: no message came\n", self->text);
+}
+
 /* A message has more files than there can be descriptors. */
 TEST_F(tool, files_that_are_too_many)
 {
@@ -961,17 +971,7 @@ static pid_t child_of(pid_t parent)
 /* Nobody may have waited for it. */
 static bool has_ended(pid_t pid)
 {
-	char path[64], state = 'Z';
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return true;
-	if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
-		state = 'Z';
-	fclose(f);
-	return state == 'Z' || state == 'X';
+	return strchr("ZX", task_state(pid));
 }
 
 /* Starts one, and waits until it has a child; false if it ended, and none was seen. */
