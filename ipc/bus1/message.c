@@ -163,9 +163,9 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too, if
- * there is no room below it, and it is little of the pool, where memory is kept anyway: what
- * is wasted there, be it by a message that is smaller than the one before, is no more.
- * Of two, the lower one stays: once all are gone the next message is the first of the pool.
+ * there is no room directly below it, and it is little of the pool, where memory is kept
+ * anyway: what is wasted there, be it by a message that is smaller than the one before, is no
+ * more. Of two, the lower one stays.
  * It is taken by whoever exchanges it first. A spare slice is no reason for EXFULL: it is
  * taken first of all, and given up if it does not fit. As with a message that is being
  * sent, another one may find no room while it is held, and be it by one that is refused.
@@ -186,6 +186,7 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 	message->peer = peer;
 	message->slice.offset = 0;
 	message->slice.size = 0;
+	message->slice.gap = 0;
 	return message;
 }
 
@@ -260,7 +261,10 @@ static u64 bus1_layout_used(const struct bus1_layout *layout)
 	return ALIGN(max_t(u64, layout->size, 1), BUS1_POOL_SLICE_ALIGN);
 }
 
-/* A slice that is there is good enough if at most half of it is wasted. */
+/*
+ * A slice that is there is good enough if at most half of it is wasted, and if there is no
+ * room directly below it by now: in a pool that is empty otherwise, it is the first.
+ */
 static int bus1_message_alloc_slice(struct bus1_message *message)
 {
 	u64 used = bus1_layout_used(&message->layout);
@@ -268,7 +272,7 @@ static int bus1_message_alloc_slice(struct bus1_message *message)
 	u64 size = message->slice.size;
 	int r;
 
-	if (used <= size && size <= 2 * used)
+	if (used <= size && size <= 2 * used && !bus1_pool_is_above_gap(&message->slice))
 		return 0;
 	bus1_message_drop_slice(message);
 	r = bus1_pool_alloc(peer->pool, &message->slice, used);

@@ -21,6 +21,7 @@
  */
 
 #include <linux/bits.h>
+#include <linux/compiler.h>
 #include <linux/rbtree.h>
 #include <linux/types.h>
 
@@ -86,5 +87,20 @@ void bus1_pool_copy(struct bus1_pool *pool, struct bus1_pool_slice *dst,
 		    struct bus1_pool_slice *src, u64 n);
 
 int bus1_pool_mmap(struct bus1_pool *pool, struct vm_area_struct *vma);
+
+/**
+ * bus1_pool_is_above_gap() - ask whether there is room directly below a slice
+ * @slice: the slice, allocated
+ *
+ * That changes under pool->lock, and may be otherwise at once.
+ *
+ * Context: Any.
+ * Return: True if there is.
+ */
+static inline bool bus1_pool_is_above_gap(const struct bus1_pool_slice *slice)
+{
+	/* Before or after a change: who uses the slice next asks again */
+	return data_race(slice->gap);
+}
 
 #endif /* __BUS1_UTIL_POOL_H */

@@ -363,6 +363,29 @@ TEST_F(pool, low_offsets_are_used_after_any_release)
 	}
 }
 
+/* Nor if the third does not fit where the first one was, and the second one stays longer. */
+TEST_F(pool, low_offsets_are_used_after_other_sizes)
+{
+	static const size_t sizes[] = { 1000, 1000, 2000, 2000 };
+	static const __u8 bytes[2000];
+	struct bus1_cmd_recv r[4];
+	size_t i;
+
+	NODE(&self->net.b, 0x400);
+	for (i = 0; i < 4; i++) {
+		if (i == 2)
+			ASSERT_EQ(0, bus1_slice_release(self->net.b.fd, r[0].msg.offset));
+		if (i == 3) {
+			ASSERT_EQ(0, bus1_slice_release(self->net.b.fd, r[2].msg.offset));
+			ASSERT_EQ(0, bus1_slice_release(self->net.b.fd, r[1].msg.offset));
+		}
+		ASSERT_EQ(0, bus1_send_data(self->net.a.fd, self->net.ab, bytes, sizes[i]));
+		r[i] = (struct bus1_cmd_recv){ .max_offset = UINT64_MAX };
+		ASSERT_EQ(0, bus1_ioctl(self->net.b.fd, BUS1_CMD_RECV, &r[i]));
+	}
+	EXPECT_EQ(0, r[3].msg.offset);
+}
+
 /* What is alive in the pool of a peer. */
 struct live {
 	struct bus1_cmd_recv r;
