@@ -8,17 +8,19 @@
 #
 # A program fails that is killed, runs out of time, plans other cases than it
 # runs, or runs none; that is one failure more. A case that is skipped fails, too,
-# unless the file `skips` has it for this `kernel`; without `skips` all may be.
+# unless the file `skips` has it for this `kernel`, or for the directory of the program;
+# without `skips` all may be.
 
 BEGIN {
 	while (skips && (getline <skips) > 0)
-		if (!/^#/ && NF > 1 && kernel ~ "^(" $1 ")$")
-			may_skip[$2]
+		if (!/^#/ && NF > 1)
+			may_skip[$2] = "^(" $1 ")$"
 }
 
 function expected(test, pattern) {
 	for (pattern in may_skip)
-		if (test ~ "^(" pattern ")$")
+		if (test ~ "^(" pattern ")$" &&
+		    (kernel ~ may_skip[pattern] || directory ~ may_skip[pattern]))
 			return 1
 	return !skips
 }
@@ -44,8 +46,6 @@ function close_program(how) {
 		printf " (%d s)", took / 1000
 	printf "\n%s", problem
 	fflush()
-	directory = name
-	sub(/\/.*/, "", directory)
 	directories[directory]
 	passed_in[directory] += passed
 	failed_in[directory] += failed
@@ -57,7 +57,8 @@ function close_program(how) {
 }
 
 function open_program(n) {
-	name = n
+	name = directory = n
+	sub(/\/.*/, "", directory)
 	plan = planned = ran = passed = failed = skipped = took = 0
 	problem = said = ""
 }

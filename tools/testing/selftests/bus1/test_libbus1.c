@@ -1993,10 +1993,10 @@ TEST_F(lib, out_of_descriptors_nothing_is_lost)
 	few = before;
 	few.rlim_cur = fds[1] + 5;
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &few));
-	EXPECT_EQ(-EMFILE, bus1_peer_recv(self->b, 0, &m));
+	EXPECT_EQ(-EMFILE, bus1_peer_recv(self->b, -1, &m));
 	EXPECT_NE(NULL, strstr(bus1_last_reason(), "descriptors"));
 	bus1_peer_set_accept_fds(self->b, false);
-	ASSERT_EQ(0, bus1_peer_recv(self->b, 0, &m));
+	ASSERT_EQ(0, bus1_peer_recv(self->b, -1, &m));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
 	EXPECT_EQ(0, bus1_message_get_n_fds(m));
 	bus1_message_unref(m);
