@@ -413,10 +413,12 @@ static void flush_out(void)
 static void write_out(const void *data, size_t n)
 {
 	const unsigned char *p = data;
-	bool utf8 = terminal_has_utf8();
+	bool utf8 = false;
 	size_t len;
 
-	if (!isatty(STDOUT_FILENO)) {
+	if (isatty(STDOUT_FILENO)) {
+		utf8 = terminal_has_utf8();
+	} else {
 		fwrite(data, 1, n, stdout);
 		n = 0;
 	}

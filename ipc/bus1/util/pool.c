@@ -366,7 +366,7 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
 /**
  * bus1_pool_keeps() - ask whether a slice may as well stay when it is not used
  * @pool: the pool
- * @slice: the slice, allocated
+ * @slice: the slice, allocated; or one of size 0, for which any answer will do
  *
  * There must be no room directly below it: it would keep offsets high for as long as it
  * stays. Others may make some at any time, as they free a slice; who uses it next asks again.
