@@ -163,9 +163,8 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too, if
- * there is no room directly below it, and it is little of the pool, where memory is kept
- * anyway: what is wasted there, be it by a message that is smaller than the one before, is no
- * more. Of two, the lower one stays.
+ * that is where the pool keeps its memory anyway, and if that is little of the pool: what
+ * is wasted there, be it by a message that is smaller than the one before, is no more.
  * It is taken by whoever exchanges it first. A spare slice is no reason for EXFULL: it is
  * taken first of all, and given up if it does not fit. As with a message that is being
  * sent, another one may find no room while it is held, and be it by one that is refused.
@@ -186,7 +185,6 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 	message->peer = peer;
 	message->slice.offset = 0;
 	message->slice.size = 0;
-	message->slice.gap = 0;
 	return message;
 }
 
@@ -197,34 +195,13 @@ static void bus1_message_drop_slice(struct bus1_message *message)
 	message->slice.size = 0;
 }
 
-/* Keep @message for the next one, or what is kept already. Returns the other one, or NULL. */
-static struct bus1_message *bus1_message_keep(struct bus1_peer *peer,
-					      struct bus1_message *message)
-{
-	struct bus1_message *other;
-	u64 offset = message->slice.offset;
-
-	if (likely(!cmpxchg(&peer->spare, NULL, message)))
-		return NULL;
-	if (!message->slice.size)
-		return message;
-
-	/* From here on @message belongs to whoever takes it */
-	other = xchg(&peer->spare, message);
-	if (other && other->slice.size && other->slice.offset < offset)
-		other = xchg(&peer->spare, other);
-	return other;
-}
-
 static void bus1_message_put(struct bus1_message *message)
 {
 	struct bus1_peer *peer = message->peer;
 
 	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(peer->pool, &message->slice))
 		bus1_message_drop_slice(message);
-	if (BUS1_MESSAGE_KEEP)
-		message = bus1_message_keep(peer, message);
-	if (message) {
+	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message)) {
 		bus1_message_drop_slice(message);
 		kmem_cache_free(bus1_message_cache, message);
 	}
@@ -263,7 +240,8 @@ static u64 bus1_layout_used(const struct bus1_layout *layout)
 
 /*
  * A slice that is there is good enough if at most half of it is wasted, and if there is no
- * room directly below it by now: in a pool that is empty otherwise, it is the first.
+ * room directly below it by now: in a pool that is empty otherwise, it is the first one.
+ * Else offsets would stay high for as long as it is used again.
  */
 static int bus1_message_alloc_slice(struct bus1_message *message)
 {
@@ -272,7 +250,8 @@ static int bus1_message_alloc_slice(struct bus1_message *message)
 	u64 size = message->slice.size;
 	int r;
 
-	if (used <= size && size <= 2 * used && !bus1_pool_is_above_gap(&message->slice))
+	/* Wraps around to more than that if there is too little, or nothing */
+	if (size - used <= used && !bus1_pool_is_above_gap(&message->slice))
 		return 0;
 	bus1_message_drop_slice(message);
 	r = bus1_pool_alloc(peer->pool, &message->slice, used);

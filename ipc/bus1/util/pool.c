@@ -368,8 +368,7 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
  * @pool: the pool
  * @slice: the slice, allocated; or one of size 0, for which any answer will do
  *
- * There must be no room directly below it: it would keep offsets high for as long as it
- * stays. Others may make some at any time, as they free a slice; who uses it next asks again.
+ * Who uses it again has to see by bus1_pool_is_above_gap() that it is not high without need.
  *
  * Context: Any.
  * Return: True if the pool would keep its memory anyway, and has so much room that
@@ -378,8 +377,7 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
 bool bus1_pool_keeps(const struct bus1_pool *pool,
 		     const struct bus1_pool_slice *slice)
 {
-	return !bus1_pool_is_above_gap(slice) &&
-	       slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE &&
+	return slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE &&
 	       pool->size >= BUS1_POOL_KEEP_MIN;
 }
 

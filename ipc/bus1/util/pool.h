@@ -99,7 +99,7 @@ int bus1_pool_mmap(struct bus1_pool *pool, struct vm_area_struct *vma);
  */
 static inline bool bus1_pool_is_above_gap(const struct bus1_pool_slice *slice)
 {
-	/* Before or after a change: who uses the slice next asks again */
+	/* Before or after a change: either is an answer */
 	return data_race(slice->gap);
 }
 
