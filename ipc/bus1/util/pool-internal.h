@@ -28,6 +28,7 @@
  * struct bus1_pool - memory that messages arrive in
  * @ref: the owner, and each file behind a mapping (atomic)
  * @size: bytes, a multiple of the page size (const)
+ * @keep: up to there, in bytes, slices may stay that are not used; 0 in a small pool (const)
  * @memcg: whom memory is charged to, or NULL (const)
  * @pages: page number to page (xa lock; RCU to read)
  * @n_pages: number of entries in @pages (atomic)
@@ -50,6 +51,7 @@
 struct bus1_pool {
 	struct kref ref;
 	u64 size;
+	u64 keep;
 	struct mem_cgroup *memcg;
 	struct xarray pages;
 	atomic_t n_pages;

@@ -231,6 +231,7 @@ struct bus1_pool *bus1_pool_new(u64 size)
 
 	kref_init(&pool->ref);
 	pool->size = round_down(min(size, BUS1_POOL_SIZE_MAX), PAGE_SIZE);
+	pool->keep = pool->size < BUS1_POOL_KEEP_MIN ? 0 : BUS1_POOL_KEEP * PAGE_SIZE;
 	pool->memcg = get_mem_cgroup_from_mm(current->mm);
 	spin_lock_init(&pool->lock);
 	bus1_pool_pages_init(pool);
@@ -377,8 +378,7 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
 bool bus1_pool_keeps(const struct bus1_pool *pool,
 		     const struct bus1_pool_slice *slice)
 {
-	return slice->offset + slice->size <= BUS1_POOL_KEEP * PAGE_SIZE &&
-	       pool->size >= BUS1_POOL_KEEP_MIN;
+	return slice->offset + slice->size <= pool->keep;
 }
 
 /**
