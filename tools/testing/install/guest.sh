@@ -312,7 +312,11 @@ recipe() {
 		sleep 3
 		load >/tmp/load 2>&1 || cat /tmp/load
 		sleep 1.5
-		kill -INT -- "-$pid"
+		# bpftrace has been seen to go on as if nothing had been pressed: again, then
+		for ((i = 0; i < 10; ++i)); do
+			kill -INT -- "-$pid" 2>/dev/null || break
+			timeout 10 tail --pid="$pid" -f /dev/null && break
+		done
 		wait "$pid"
 	fi
 }
