@@ -72,8 +72,8 @@ static int socket_new(void)
 
 /*
  * Two that begin to serve the same name must not take each other's socket for one that was
- * left behind: the directory is locked, while the descriptor is open. If that cannot be, or
- * somebody else locks it for long, they have to do without.
+ * left behind: the directory is locked, while the descriptor is open. If somebody else locks
+ * it for long, or it cannot be, as in a kernel without locks, they have to do without.
  */
 static int socket_lock(const char *path)
 {
@@ -83,9 +83,28 @@ static int socket_lock(const char *path)
 
 	snprintf(dir, sizeof(dir), "%.*s", end == path ? 1 : (int)(end - path), path);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (i = 0; fd >= 0 && i < 50 && flock(fd, LOCK_EX | LOCK_NB); ++i)
+	for (i = 0; fd >= 0 && i < 50 && flock(fd, LOCK_EX | LOCK_NB); ++i) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			break;
 		poll(NULL, 0, 20);
+	}
 	return fd;
+}
+
+/* Whether somebody listens there; if not, errno is what connecting comes to. */
+static bool socket_is_served(const struct sockaddr_un *address)
+{
+	struct timeval timeout = { .tv_sec = 1 };
+	int fd = socket_new(), error;
+	bool served;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	served = !connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+		 errno == EAGAIN;
+	error = errno;
+	close(fd);
+	errno = error;
+	return served;
 }
 
 /* By now it may be that of somebody else. */
@@ -105,26 +124,27 @@ static int socket_listen(const char *name, mode_t mode)
 	struct sockaddr_un address;
 	struct stat st;
 	mode_t mask;
-	struct timeval timeout = { .tv_sec = 1 };
 	int fd, lock, r;
 
 	socket_address(name, &address);
 	lock = socket_lock(address.sun_path);
-	fd = socket_new();
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	/* One that nobody listens on any more was left behind */
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
-	    errno == EAGAIN)
+	if (socket_is_served(&address))
 		die("'%s' is being served already", name);
 	if (errno == ECONNREFUSED && !lstat(address.sun_path, &st) &&
 	    S_ISSOCK(st.st_mode))
 		unlink(address.sun_path);
-	close(fd);
 
 	fd = socket_new();
 	mask = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	umask(mask);
+	/* Somebody who has no lock, either, was faster */
+	if (r && errno == EADDRINUSE) {
+		if (socket_is_served(&address))
+			die("'%s' is being served already", name);
+		errno = EADDRINUSE;
+	}
 	if (r || lstat(address.sun_path, &socket_stat) || listen(fd, 64))
 		die("cannot listen on %s: %s", address.sun_path, strerror(errno));
 	strcpy(socket_path, address.sun_path);

@@ -773,6 +773,8 @@ TEST_F(tool, files_that_are_too_many)
 /* What a socket is, and whose. */
 TEST_F(tool, names_and_who_has_them)
 {
+	int dir;
+
 	/*
 	 * Two begin at once where one was left behind: one of them gets it. What the last two
 	 * have said must be gone before: else the message may be there, and its receiver gone,
@@ -788,7 +790,7 @@ TEST_F(tool, names_and_who_has_them)
 		     "	n=0\n"
 		     "	while ! grep -q 'served already' a.out b.out; do\n"
 		     "		sleep 0.05; n=$((n + 1))\n"
-		     "		[ $n -lt 2000 ] || { kill $a $b; cat a.out b.out; exit 10; }\n"
+		     "		[ $n -lt 600 ] || { kill $a $b; cat a.out b.out; exit 10; }\n"
 		     "	done\n"
 		     "	bus1 send -w 60 -m $i- name || exit 11\n"
 		     "	wait $a; r=$?; wait $b\n"
@@ -800,6 +802,18 @@ TEST_F(tool, names_and_who_has_them)
 		     "done 2>/dev/null; true\n");
 	EXPECT_EQ(3, count(self->text, "bus1 recv: 'name' is being served already\n"));
 	EXPECT_EQ(3, count(self->text, "-"));
+
+	/* Who locks the directory where the sockets are does not keep others from serving. */
+	dir = open(self->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, dir);
+	ASSERT_EQ(0, flock(dir, LOCK_EX | LOCK_NB));
+	EXPECT_SHELL(0,
+		     "bus1 recv -n 2 name & pid=$!\n"
+		     "bus1 send -w 60 -m 1 name || exit 11\n"
+		     "bus1 recv name 2>&1 && exit 12\n"
+		     "bus1 send -m 2 name && wait $pid\n");
+	EXPECT_STREQ("1bus1 recv: 'name' is being served already\n2", self->text);
+	close(dir);
 
 	/* It removes its own only. */
 	EXPECT_SHELL(0,
