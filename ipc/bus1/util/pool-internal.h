@@ -75,7 +75,8 @@ static inline unsigned long bus1_pool_slice_end(const struct bus1_pool_slice *sl
 	return (slice->offset + slice->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
-struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp);
+struct page *bus1_pool_pages_run(struct bus1_pool *pool,
+				 struct bus1_pool_slice *slice, u64 pos, size_t *lenp);
 
 /* Pages that a pool keeps once it has them, at its lower end. */
 #define BUS1_POOL_KEEP		4UL
@@ -102,7 +103,7 @@ static inline struct page *bus1_pool_run(struct bus1_pool *pool,
 	if (pos >> PAGE_SHIFT == slice->offset >> PAGE_SHIFT &&
 	    offset_in_page(pos) + *lenp <= PAGE_SIZE)
 		return slice->page;
-	return bus1_pool_pages_run(pool, pos, lenp);
+	return bus1_pool_pages_run(pool, slice, pos, lenp);
 }
 
 struct bus1_pool_slice *bus1_pool_lookup_locked(struct bus1_pool *pool,

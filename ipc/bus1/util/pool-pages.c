@@ -28,6 +28,7 @@
 
 /* Pages that are asked for (a power of two) and counted in one go. */
 #define BUS1_POOL_ORDER		((unsigned int)get_order(BUS1_POOL_RUN_MAX))
+#define BUS1_POOL_BLOCK		(1UL << BUS1_POOL_ORDER)
 #define BUS1_POOL_CHUNK		64UL
 /* Pages that a trimmer reserves and a fault maps at once. */
 #define BUS1_POOL_TRIM_CHUNK	64UL
@@ -72,7 +73,51 @@ static void bus1_pool_uncount_page(struct bus1_pool *pool)
 		percpu_counter_dec(&bus1_pool_excess);
 }
 
-/* Add a page, unless somebody else was faster. Takes the page over. */
+/*
+ * A page knows how many pages of the pool, itself included, lie one behind the other in memory
+ * from there on: they are of one allocation, and can be copied to at once. Of what is above
+ * an allocated slice this may be wrong, in a slice it is not.
+ */
+static unsigned long bus1_pool_page_run(struct page *page)
+{
+	/* [run:B] pairs with [run:A] in bus1_pool_end_runs() */
+	return READ_ONCE(page->private);
+}
+
+static void bus1_pool_page_set_run(struct page *page, unsigned long n)
+{
+	WRITE_ONCE(page->private, n);
+}
+
+static void bus1_pool_put_page(struct page *page)
+{
+	bus1_pool_page_set_run(page, 0);
+	put_page(page);
+}
+
+/*
+ * Another page than it seemed is number @index, or will be: no run of the @n pages below goes
+ * on there. None of those must leave meanwhile.
+ */
+static void bus1_pool_end_runs(struct bus1_pool *pool, unsigned long index,
+			       unsigned long n)
+{
+	struct page *page;
+	unsigned long i;
+
+	/*
+	 * [run:A] pairs with [run:B] in bus1_pool_page_run(): who has a slice on both sides of
+	 * @index got it under pool->lock after this, or is who does this. Whoever else reads a
+	 * run is not interested in pages behind it.
+	 */
+	for (i = 1; i <= n; ++i) {
+		page = xa_load(&pool->pages, index - i);
+		if (page && bus1_pool_page_run(page) > i)
+			bus1_pool_page_set_run(page, i);
+	}
+}
+
+/* Add a page; -EEXIST if somebody else was faster. Takes the page over. */
 static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index,
 			      struct page *page)
 {
@@ -86,8 +131,8 @@ static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index,
 	old = xa_cmpxchg(&pool->pages, index, NULL, page,
 			 GFP_KERNEL | BUS1_POOL_GFP);
 	if (old) {
-		put_page(page);
-		return xa_err(old);
+		bus1_pool_put_page(page);
+		return xa_err(old) ?: -EEXIST;
 	}
 
 	bus1_pool_count_page(pool);
@@ -131,8 +176,13 @@ static int bus1_pool_add_pages(struct bus1_pool *pool, unsigned long index,
 	if (!page)
 		return -ENOMEM;
 	for (i = 0; i < *n; ++i) {
+		bus1_pool_page_set_run(page + i, IS_ENABLED(CONFIG_HIGHMEM) ? 1 : *n - i);
 		err = bus1_pool_add_page(pool, index + i, page + i);
-		r = r ?: err;
+		if (!err)
+			continue;
+		bus1_pool_end_runs(pool, index + i, i);
+		if (err != -EEXIST)
+			r = err;
 	}
 	return r;
 }
@@ -242,67 +292,31 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 	}
 }
 
-/*
- * How many pages from @page on can be one allocation. Beyond, neither the structures of
- * pages need to be neighbours, nor what sanitizers know of their content.
- */
-static unsigned long bus1_pool_block_left(struct page *page)
-{
-	unsigned long n = 1UL << BUS1_POOL_ORDER;
-
-	return n - (page_to_pfn(page) & (n - 1));
-}
-
-/* Is @page the @n-th behind @first, of as many as can be one allocation? */
-static bool bus1_pool_page_follows(struct page *first, struct page *page,
-				   unsigned long n)
-{
-	if (page != first + n)
-		return false;
-	/* Addresses may have tags, which are compared, too */
-	return !IS_ENABLED(CONFIG_KASAN) ||
-	       page_address(page) == page_address(first) + n * PAGE_SIZE;
-}
-
 /**
  * bus1_pool_pages_run() - find memory of an allocated slice
  * @pool: the pool
+ * @slice: the slice
  * @pos: a byte of the slice, as an offset in the pool
  * @lenp: how many bytes from there on are wanted, see bus1_pool_run()
  *
  * Context: Any.
  * Return: The page of @pos, as long as the slice is allocated.
  */
-struct page *bus1_pool_pages_run(struct bus1_pool *pool, u64 pos, size_t *lenp)
+struct page *bus1_pool_pages_run(struct bus1_pool *pool,
+				 struct bus1_pool_slice *slice, u64 pos, size_t *lenp)
 {
-	size_t len = PAGE_SIZE - offset_in_page(pos);
-	XA_STATE(xas, &pool->pages, pos >> PAGE_SHIFT);
-	size_t max = min_t(size_t, *lenp, BUS1_POOL_RUN_MAX);
-	struct page *page, *first = NULL;
-	unsigned long n = 0, end = 1;
+	struct page *page = slice->page;
+	size_t len;
 
-	rcu_read_lock();
 	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
-	for (page = xas_load(&xas); page; page = xas_next(&xas)) {
-		if (xas_retry(&xas, page))
-			continue;
-		if (!first) {
-			first = page;
-			if (!IS_ENABLED(CONFIG_HIGHMEM))
-				end = bus1_pool_block_left(page);
-		} else if (bus1_pool_page_follows(first, page, n)) {
-			len += PAGE_SIZE;
-		} else {
-			break;
-		}
-		if (len >= max || ++n == end)
-			break;
-	}
-	rcu_read_unlock();
+	if (pos >> PAGE_SHIFT != slice->offset >> PAGE_SHIFT)
+		page = xa_load(&pool->pages, pos >> PAGE_SHIFT);
+	if (WARN_ON_ONCE(!page))
+		return NULL;
 
-	WARN_ON_ONCE(!first);
-	*lenp = min(len, max);
-	return first;
+	len = bus1_pool_page_run(page) * PAGE_SIZE - offset_in_page(pos);
+	*lenp = min(*lenp, len);
+	return page;
 }
 
 /*
@@ -371,13 +385,16 @@ static unsigned long bus1_pool_trim_chunk(struct bus1_pool *pool,
 		pages[n++] = page;
 	}
 
+	if (n)
+		bus1_pool_end_runs(pool, first, min(first, BUS1_POOL_BLOCK - 1));
+
 	up_write(&pool->map_sem);
 
 	unmap_mapping_range(&pool->mapping, pool->trim.offset, pool->trim.size,
 			    1);
 
 	for (i = 0; i < n; ++i)
-		put_page(pages[i]);
+		bus1_pool_put_page(pages[i]);
 	/*
 	 * [trim:A] pairs with [trim:B] in bus1_pool_alloc(): who gets this range
 	 * does not find these pages any more. pool->lock orders it.
@@ -667,7 +684,7 @@ void bus1_pool_pages_deinit(struct bus1_pool *pool)
 
 	xa_for_each(&pool->pages, index, page) {
 		bus1_pool_uncount_page(pool);
-		put_page(page);
+		bus1_pool_put_page(page);
 		cond_resched();
 	}
 	xa_destroy(&pool->pages);

@@ -395,6 +395,77 @@ static void bus1_pool_test_pages(struct kunit *test)
 	bus1_pool_unref(pool);
 }
 
+/* Write all of @slice in as few pieces as there can be, each page with its number from @first on. */
+static void check_slice_writes(struct kunit *test, struct bus1_pool *pool,
+			       struct bus1_pool_slice *slice, u8 first)
+{
+	unsigned long i, n = slice->size >> PAGE_SHIFT;
+	struct iov_iter iter;
+	struct kvec vec;
+	u8 *data;
+
+	data = kunit_kmalloc(test, slice->size, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, data);
+	for (i = 0; i < n; ++i)
+		memset(data + i * PAGE_SIZE, first + i, PAGE_SIZE);
+	vec.iov_base = data;
+	vec.iov_len = slice->size;
+	iov_iter_kvec(&iter, ITER_SOURCE, &vec, 1, slice->size);
+	KUNIT_EXPECT_EQ(test, bus1_pool_write_iter(pool, slice, 0, &iter), 0);
+	for (i = 0; i < n; ++i)
+		KUNIT_EXPECT_TRUE(test, slice_is(pool, slice, i * PAGE_SIZE,
+						 PAGE_SIZE, first + i));
+	kunit_kfree(test, data);
+}
+
+/*
+ * Pages that came in one piece are copied to at once, but not any more when one of them was
+ * given back, and another one is there instead.
+ */
+static void bus1_pool_test_runs(struct kunit *test)
+{
+	struct bus1_pool *pool = pool_new(test, 64 * PAGE_SIZE);
+	struct bus1_pool_slice low, kept, slice;
+	struct page *old[16];
+	unsigned long i;
+
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &slice, 16 * PAGE_SIZE), 0);
+	check_slice_writes(test, pool, &slice, 1);
+	/* What has left stays where it is, so that it does not come again */
+	for (i = 0; i < ARRAY_SIZE(old); ++i) {
+		old[i] = xa_load(&pool->pages, i);
+		KUNIT_ASSERT_NOT_NULL(test, old[i]);
+		get_page(old[i]);
+	}
+	bus1_pool_free(pool, &slice);
+
+	/* All but the pages 0 to 2, and 7 to 8, are given back */
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &low, 3 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &slice, 4 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &kept, 2 * PAGE_SIZE), 0);
+	bus1_pool_free(pool, &slice);
+	pool_stop_idle(pool);
+	bus1_pool_trim(pool);
+	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 5);
+	check_slice_writes(test, pool, &low, 20);
+	check_slice_writes(test, pool, &kept, 30);
+
+	bus1_pool_free(pool, &low);
+	bus1_pool_free(pool, &kept);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &slice, 24 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, slice.offset, 0);
+	check_slice_writes(test, pool, &slice, 40);
+	for (i = 0; i < ARRAY_SIZE(old); ++i) {
+		KUNIT_EXPECT_EQ(test, xa_load(&pool->pages, i) == old[i],
+				i < 3 || i == 7 || i == 8);
+		put_page(old[i]);
+	}
+
+	bus1_pool_free(pool, &slice);
+	check_pool_empty(test, pool);
+	bus1_pool_unref(pool);
+}
+
 /* What lies idle is given back without being asked for, but for a few pages. */
 static void bus1_pool_test_idle(struct kunit *test)
 {
@@ -642,6 +713,7 @@ static struct kunit_case bus1_pool_cases[] = {
 	KUNIT_CASE(bus1_pool_test_coalesce),
 	KUNIT_CASE_SLOW(bus1_pool_test_random),
 	KUNIT_CASE(bus1_pool_test_pages),
+	KUNIT_CASE(bus1_pool_test_runs),
 	KUNIT_CASE(bus1_pool_test_idle),
 	KUNIT_CASE(bus1_pool_test_copy),
 	KUNIT_CASE(bus1_pool_test_publish),
