@@ -395,7 +395,7 @@ static void bus1_pool_test_pages(struct kunit *test)
 	bus1_pool_unref(pool);
 }
 
-/* Write all of @slice in as few pieces as there can be, each page with its number from @first on. */
+/* Write @slice in as few pieces as there can be, in each page its number from @first on. */
 static void check_slice_writes(struct kunit *test, struct bus1_pool *pool,
 			       struct bus1_pool_slice *slice, u8 first)
 {
