@@ -124,7 +124,7 @@ static int socket_listen(const char *name, mode_t mode)
 	struct sockaddr_un address;
 	struct stat st;
 	mode_t mask;
-	int fd, lock, r;
+	int fd, lock, i, r;
 
 	socket_address(name, &address);
 	lock = socket_lock(address.sun_path);
@@ -139,10 +139,11 @@ static int socket_listen(const char *name, mode_t mode)
 	mask = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	umask(mask);
-	/* Somebody who has no lock, either, was faster */
-	if (r && errno == EADDRINUSE) {
+	/* Somebody who has no lock, either, was faster, and is about to listen */
+	for (i = 0; r && i < 5 && errno == EADDRINUSE; ++i) {
 		if (socket_is_served(&address))
 			die("'%s' is being served already", name);
+		poll(NULL, 0, 20);
 		errno = EADDRINUSE;
 	}
 	if (r || lstat(address.sun_path, &socket_stat) || listen(fd, 64))

@@ -109,6 +109,9 @@ static void bus1_pool_end_runs(struct bus1_pool *pool, unsigned long index,
 	 * [run:A] pairs with [run:B] in bus1_pool_page_run(): who has a slice on both sides of
 	 * @index got it under pool->lock after this, or is who does this. Whoever else reads a
 	 * run is not interested in pages behind it.
+	 *
+	 * Nobody shortens the same run meanwhile: what somebody adds does not go on above its
+	 * own slice, where a trimmer begins.
 	 */
 	for (i = 1; i <= n; ++i) {
 		page = xa_load(&pool->pages, index - i);
@@ -125,8 +128,9 @@ static int bus1_pool_add_page(struct bus1_pool *pool, unsigned long index,
 
 	/*
 	 * [page:A] pairs with [page:B] in bus1_pool_count_present(),
-	 * bus1_pool_pages_first(), bus1_pool_pages_run() and bus1_pool_fault():
-	 * who finds the page finds it zeroed. The index publishes with release.
+	 * bus1_pool_pages_first(), bus1_pool_run_is_right(),
+	 * bus1_pool_pages_run() and bus1_pool_fault(): who finds the page finds
+	 * it zeroed. The index publishes with release.
 	 */
 	old = xa_cmpxchg(&pool->pages, index, NULL, page,
 			 GFP_KERNEL | BUS1_POOL_GFP);
@@ -292,6 +296,20 @@ int bus1_pool_pages_populate(struct bus1_pool *pool,
 	}
 }
 
+/* Whether the pages of the pool from @pos on are those from @page on. */
+static bool bus1_pool_run_is_right(struct bus1_pool *pool, struct page *page,
+				   u64 pos, size_t len)
+{
+	unsigned long i, index = pos >> PAGE_SHIFT;
+
+	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
+	for (i = 0; i << PAGE_SHIFT < offset_in_page(pos) + len; ++i) {
+		if (xa_load(&pool->pages, index + i) != page + i)
+			return false;
+	}
+	return true;
+}
+
 /**
  * bus1_pool_pages_run() - find memory of an allocated slice
  * @pool: the pool
@@ -306,7 +324,7 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool,
 				 struct bus1_pool_slice *slice, u64 pos, size_t *lenp)
 {
 	struct page *page = slice->page;
-	size_t len;
+	unsigned long run;
 
 	/* [page:B] pairs with [page:A] in bus1_pool_add_page() */
 	if (pos >> PAGE_SHIFT != slice->offset >> PAGE_SHIFT)
@@ -314,8 +332,12 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool,
 	if (WARN_ON_ONCE(!page))
 		return NULL;
 
-	len = bus1_pool_page_run(page) * PAGE_SIZE - offset_in_page(pos);
-	*lenp = min(*lenp, len);
+	run = bus1_pool_page_run(page);
+	if (WARN_ON_ONCE(run - 1 >= BUS1_POOL_BLOCK))
+		return NULL;
+	*lenp = min_t(size_t, *lenp, run * PAGE_SIZE - offset_in_page(pos));
+	if (IS_ENABLED(CONFIG_KASAN))
+		WARN_ON_ONCE(!bus1_pool_run_is_right(pool, page, pos, *lenp));
 	return page;
 }
 

@@ -6,6 +6,7 @@
 #include "bus1_msg.h"
 #include <dirent.h>
 #include <stdarg.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -808,11 +809,12 @@ TEST_F(tool, names_and_who_has_them)
 	ASSERT_LE(0, dir);
 	ASSERT_EQ(0, flock(dir, LOCK_EX | LOCK_NB));
 	EXPECT_SHELL(0,
-		     "bus1 recv -n 2 name & pid=$!\n"
+		     "bus1 recv -n 2 name >a.out & pid=$!\n"
 		     "bus1 send -w 60 -m 1 name || exit 11\n"
 		     "bus1 recv name 2>&1 && exit 12\n"
-		     "bus1 send -m 2 name && wait $pid\n");
-	EXPECT_STREQ("1bus1 recv: 'name' is being served already\n2", self->text);
+		     "bus1 send -w 60 -m 2 name && wait $pid || exit 13\n"
+		     "cat a.out\n");
+	EXPECT_STREQ("bus1 recv: 'name' is being served already\n12", self->text);
 	close(dir);
 
 	/* It removes its own only. */
