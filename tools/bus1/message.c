@@ -91,22 +91,6 @@ static int socket_lock(const char *path)
 	return fd;
 }
 
-/* Whether somebody listens there; if not, errno is what connecting comes to. */
-static bool socket_is_served(const struct sockaddr_un *address)
-{
-	struct timeval timeout = { .tv_sec = 1 };
-	int fd = socket_new(), error;
-	bool served;
-
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	served = !connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
-		 errno == EAGAIN;
-	error = errno;
-	close(fd);
-	errno = error;
-	return served;
-}
-
 /* By now it may be that of somebody else. */
 static void socket_remove(void)
 {
@@ -124,28 +108,26 @@ static int socket_listen(const char *name, mode_t mode)
 	struct sockaddr_un address;
 	struct stat st;
 	mode_t mask;
-	int fd, lock, i, r;
+	struct timeval timeout = { .tv_sec = 1 };
+	int fd, lock, r;
 
 	socket_address(name, &address);
 	lock = socket_lock(address.sun_path);
+	fd = socket_new();
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	/* One that nobody listens on any more was left behind */
-	if (socket_is_served(&address))
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+	    errno == EAGAIN)
 		die("'%s' is being served already", name);
 	if (errno == ECONNREFUSED && !lstat(address.sun_path, &st) &&
 	    S_ISSOCK(st.st_mode))
 		unlink(address.sun_path);
+	close(fd);
 
 	fd = socket_new();
 	mask = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	umask(mask);
-	/* Somebody who has no lock, either, was faster, and is about to listen */
-	for (i = 0; r && i < 5 && errno == EADDRINUSE; ++i) {
-		if (socket_is_served(&address))
-			die("'%s' is being served already", name);
-		poll(NULL, 0, 20);
-		errno = EADDRINUSE;
-	}
 	if (r || lstat(address.sun_path, &socket_stat) || listen(fd, 64))
 		die("cannot listen on %s: %s", address.sun_path, strerror(errno));
 	strcpy(socket_path, address.sun_path);
