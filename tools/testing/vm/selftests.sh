@@ -27,7 +27,7 @@ build() {
 	local args=(-C "$tests" OUTPUT="$out/$abi" KSRC="$source"
 		KSELFTEST_DIR="$source/tools/testing/selftests"
 		USERCFLAGS=-O0 "${@:2}")
-	local targets=("${programs[@]/#/$out/$abi/}") arg ldflags=-static
+	local targets=("${programs[@]/#/$out/$abi/}")
 
 	[ ${#targets[@]} -gt 0 ] || targets=(all)
 
@@ -52,10 +52,7 @@ build() {
 	# What test_tool tests.
 	case " ${programs[*]} " in
 	'  ' | *' test_tool '*)
-		for arg; do
-			case $arg in USERLDFLAGS=*) ldflags+=" ${arg#*=}" ;; esac
-		done
-		"${make[@]}" -C "$top/tools/bus1" OUTPUT="$out/$abi" LDFLAGS="$ldflags" \
+		"${make[@]}" -C "$top/tools/bus1" OUTPUT="$out/$abi" LDFLAGS=-static \
 			"${@:2}" >>"$out/$abi.log" 2>&1 || {
 			cat "$out/$abi.log" >&2
 			die "the $abi program bus1 does not build"
