@@ -334,7 +334,7 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool,
 
 	run = bus1_pool_page_run(page);
 	if (WARN_ON_ONCE(run - 1 >= BUS1_POOL_BLOCK))
-		return NULL;
+		run = 1;
 	*lenp = min_t(size_t, *lenp, run * PAGE_SIZE - offset_in_page(pos));
 	if (IS_ENABLED(CONFIG_KASAN))
 		WARN_ON_ONCE(!bus1_pool_run_is_right(pool, page, pos, *lenp));
@@ -407,11 +407,9 @@ static unsigned long bus1_pool_trim_chunk(struct bus1_pool *pool,
 		pages[n++] = page;
 	}
 
-	if (n)
-		bus1_pool_end_runs(pool, first, min(first, BUS1_POOL_BLOCK - 1));
-
 	up_write(&pool->map_sem);
 
+	bus1_pool_end_runs(pool, first, min(first, BUS1_POOL_BLOCK - 1));
 	unmap_mapping_range(&pool->mapping, pool->trim.offset, pool->trim.size,
 			    1);
 
