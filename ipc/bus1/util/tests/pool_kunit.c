@@ -669,6 +669,8 @@ struct pool_crowd {
 	unsigned int n_steps;
 };
 
+#define POOL_CROWD_MAX	(5 * PAGE_SIZE)
+
 /* One thread in charge of giving back, the others allocate and write. */
 static void pool_crowd_trim(struct bus1_crew *crew, struct pool_crowd *crowd)
 {
@@ -684,6 +686,8 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 	struct bus1_pool *pool = crowd->pool;
 	struct piece pieces[8] = {}, *piece;
 	struct rnd_state rnd;
+	struct iov_iter iter;
+	struct kvec vec;
 	unsigned int i;
 	int r;
 
@@ -691,6 +695,7 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 		pool_crowd_trim(crew, crowd);
 		return;
 	}
+	vec.iov_base = kmalloc(POOL_CROWD_MAX, GFP_KERNEL | __GFP_NOFAIL);
 	bus1_rnd_init(&rnd, index);
 	for (i = 0; i < crowd->n_steps + ARRAY_SIZE(pieces); ++i) {
 		piece = &pieces[i % ARRAY_SIZE(pieces)];
@@ -703,16 +708,22 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 		}
 		if (i >= crowd->n_steps)
 			continue;
-		piece->n = 1 + bus1_rnd(&rnd, 2 * PAGE_SIZE);
+		/* Some are of several pages, so that their neighbours can cut runs short */
+		piece->n = 1 + bus1_rnd(&rnd, bus1_rnd(&rnd, 4) ? 2 * PAGE_SIZE : POOL_CROWD_MAX);
 		piece->pattern = 1 + bus1_rnd(&rnd, 255);
 		r = bus1_pool_alloc(pool, &piece->slice, piece->n);
 		bus1_crew_expect(crew, !r || r == -EXFULL);
 		if (r)
 			continue;
 		piece->allocated = true;
-		slice_fill(pool, &piece->slice, piece->n, piece->pattern);
+		memset(vec.iov_base, piece->pattern, piece->n);
+		vec.iov_len = piece->n;
+		iov_iter_kvec(&iter, ITER_SOURCE, &vec, 1, piece->n);
+		r = bus1_pool_write_iter(pool, &piece->slice, 0, &iter);
+		bus1_crew_expect(crew, !r);
 		cond_resched();
 	}
+	kfree(vec.iov_base);
 	atomic_dec(&crowd->n_working);
 }
 
@@ -724,7 +735,7 @@ static void bus1_pool_test_threads(struct kunit *test)
 
 	crew = kunit_kzalloc(test, sizeof(*crew), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, crew);
-	crowd.pool = pool_new(test, 12 * PAGE_SIZE);
+	crowd.pool = pool_new(test, 24 * PAGE_SIZE);
 	atomic_set(&crowd.n_working, 3);
 	bus1_crew_start(test, crew, 4, pool_crowd_work, &crowd);
 	bus1_crew_finish(test, crew);
