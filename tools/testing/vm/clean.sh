@@ -11,4 +11,4 @@ rm -rf "${work:?}"
 [ "${1:-}" = all ] || exit 0
 rm -rf "${cache:?}"/{apt,busybox,kernel,kernel-source,kvm,source,system,work,tmp.*}
 # What is in there may be of root.
-[ ! -e "$cache/root" ] || as_root rm -rf "${cache:?}/root"
+[ ! -e "$cache/roots" ] || as_root rm -rf "${cache:?}/roots"

@@ -64,6 +64,6 @@ key=$({
 	done
 } | sha256sum | cut -c1-12)
 unset APT_CONFIG
-lock "$cache/root/$name-$key"
-[ -d "$cache/root/$name-$key" ] || say "making a Debian $name to build in, two minutes"
-cached "root/$name-$key" as_root "$here/root.sh" build "$name"
+lock "$cache/roots/$name-$key"
+[ -d "$cache/roots/$name-$key" ] || say "making a Debian $name to build in, two minutes"
+cached "roots/$name-$key" as_root "$here/root.sh" build "$name"
