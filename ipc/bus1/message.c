@@ -162,9 +162,10 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 #endif
 
 /*
- * A peer keeps a message that it was done with for the next one, and its slice, too, if
- * that is where the pool keeps its memory anyway, and if that is little of the pool: what
- * is wasted there, be it by a message that is smaller than the one before, is no more.
+ * A peer keeps a message that it was done with for the next one, and its slice, too. That
+ * simply stays allocated if it is where the pool keeps its memory anyway, and if that is
+ * little of the pool: what is wasted there, be it by a message that is smaller than the one
+ * before, is no more. Elsewhere it is parked, which costs a lock, and gives way to others.
  * It is taken by whoever exchanges it first. A spare slice is no reason for EXFULL: it is
  * taken first of all, and given up if it does not fit. As with a message that is being
  * sent, another one may find no room while it is held, and be it by one that is refused.
@@ -185,14 +186,36 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 	message->peer = peer;
 	message->slice.offset = 0;
 	message->slice.size = 0;
+	message->slice.parked = false;
 	return message;
+}
+
+/* Whether the slice is there, and not parked any more. */
+static bool bus1_message_claim_slice(struct bus1_message *message)
+{
+	if (message->slice.size &&
+	    bus1_pool_unpark(message->peer->pool, &message->slice))
+		return true;
+	message->slice.size = 0;
+	return false;
 }
 
 static void bus1_message_drop_slice(struct bus1_message *message)
 {
-	if (message->slice.size)
+	if (bus1_message_claim_slice(message))
 		bus1_pool_free(message->peer->pool, &message->slice);
 	message->slice.size = 0;
+}
+
+/* Be done with a slice for now that does not simply stay. */
+static noinline void bus1_message_rest_slice(struct bus1_message *message)
+{
+	struct bus1_peer *peer = message->peer;
+
+	/* If another message is about to be kept, this one is freed, and gives it back */
+	if (!BUS1_MESSAGE_KEEP || READ_ONCE(peer->spare) || !message->slice.size ||
+	    !bus1_pool_park(peer->pool, &message->slice))
+		bus1_message_drop_slice(message);
 }
 
 static void bus1_message_put(struct bus1_message *message)
@@ -200,7 +223,7 @@ static void bus1_message_put(struct bus1_message *message)
 	struct bus1_peer *peer = message->peer;
 
 	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(peer->pool, &message->slice))
-		bus1_message_drop_slice(message);
+		bus1_message_rest_slice(message);
 	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message)) {
 		bus1_message_drop_slice(message);
 		kmem_cache_free(bus1_message_cache, message);
@@ -239,19 +262,29 @@ static u64 bus1_layout_used(const struct bus1_layout *layout)
 }
 
 /*
- * A slice that is there is good enough if at most half of it is wasted, and if there is no
- * room directly below it by now: in a pool that is empty otherwise, it is the first one.
- * Else offsets would stay high for as long as it is used again.
+ * A slice that is there is good enough if there is no room directly below it by now: in a
+ * pool that is empty otherwise, it is the first one. Else offsets would stay high for as
+ * long as it is used again. At most half of it may be wasted, and nothing of one that was
+ * parked: it can be large.
  */
+static bool bus1_message_reuse_slice(struct bus1_message *message, u64 used)
+{
+	/* Wraps around to more than that if there is too little, or nothing */
+	u64 wasted = message->slice.size - used;
+
+	if (wasted > used || bus1_pool_is_above_gap(&message->slice))
+		return false;
+	return likely(!message->slice.parked) ||
+	       (!wasted && bus1_message_claim_slice(message));
+}
+
 static int bus1_message_alloc_slice(struct bus1_message *message)
 {
 	u64 used = bus1_layout_used(&message->layout);
 	struct bus1_peer *peer = message->peer;
-	u64 size = message->slice.size;
 	int r;
 
-	/* Wraps around to more than that if there is too little, or nothing */
-	if (size - used <= used && !bus1_pool_is_above_gap(&message->slice))
+	if (bus1_message_reuse_slice(message, used))
 		return 0;
 	bus1_message_drop_slice(message);
 	r = bus1_pool_alloc(peer->pool, &message->slice, used);

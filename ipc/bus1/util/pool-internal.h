@@ -34,10 +34,11 @@
  * @n_pages: number of entries in @pages (atomic)
  * @lock: protects slices
  * @slices: all slices by offset, @trim and @end included (pool->lock)
+ * @parked: one of @slices that gives way to whoever wants its room, or NULL (pool->lock)
  * @n_filled: so many pages at least, from the lowest on, are there without a gap
  *	(pool->lock)
- * @peak: end of the highest slice allocated since the idle work ran, in bytes
- *	(pool->lock)
+ * @peak: end of the highest slice allocated, or taken back, since the idle work ran, in
+ *	bytes (pool->lock)
  * @end: carries the gap above the highest slice (pool->lock)
  * @map_sem: keeps pages in @pages while they are mapped
  * @trim_lock: protects @trim
@@ -57,6 +58,7 @@ struct bus1_pool {
 	atomic_t n_pages;
 	spinlock_t lock; /* see above */
 	struct rb_root slices;
+	struct bus1_pool_slice *parked;
 	unsigned long n_filled;
 	u64 peak;
 	struct bus1_pool_slice end;
@@ -112,6 +114,7 @@ void bus1_pool_insert_locked(struct bus1_pool *pool,
 			     struct bus1_pool_slice *next,
 			     struct bus1_pool_slice *slice,
 			     u64 offset, u64 size);
+bool bus1_pool_evict_locked(struct bus1_pool *pool);
 void bus1_pool_unreserve(struct bus1_pool *pool, struct bus1_pool_slice *slice);
 
 void bus1_pool_pages_init(struct bus1_pool *pool);

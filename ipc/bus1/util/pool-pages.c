@@ -367,6 +367,8 @@ static unsigned long bus1_pool_trim_reserve(struct bus1_pool *pool,
 	start = (u64)index << PAGE_SHIFT;
 	spin_lock(&pool->lock);
 	slice = bus1_pool_lookup_locked(pool, start);
+	if (slice == pool->parked && bus1_pool_evict_locked(pool))
+		slice = bus1_pool_lookup_locked(pool, start);
 	if (slice->offset >= start + PAGE_SIZE) {
 		n = min_t(u64, BUS1_POOL_TRIM_CHUNK,
 			  (slice->offset - start) >> PAGE_SHIFT);

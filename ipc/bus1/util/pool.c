@@ -131,6 +131,7 @@ void bus1_pool_insert_locked(struct bus1_pool *pool,
 	slice->gap = offset - (next->offset - next->gap);
 	slice->subtree_gap = slice->gap;
 	slice->published = false;
+	slice->parked = false;
 
 	next->gap = next->offset - (offset + size);
 	bus1_pool_augment_propagate(&next->rb, NULL);
@@ -158,6 +159,28 @@ static void bus1_pool_remove_locked(struct bus1_pool *pool,
 	RB_CLEAR_NODE(&slice->rb);
 }
 
+/**
+ * bus1_pool_evict_locked() - give back the range of the slice that is parked
+ * @pool: the pool
+ *
+ * Its owner is told by bus1_pool_unpark().
+ *
+ * Context: Any. Caller holds pool->lock.
+ * Return: True if there was one.
+ */
+bool bus1_pool_evict_locked(struct bus1_pool *pool)
+{
+	struct bus1_pool_slice *slice = pool->parked;
+
+	lockdep_assert_held(&pool->lock);
+
+	if (!slice)
+		return false;
+	pool->parked = NULL;
+	bus1_pool_remove_locked(pool, slice);
+	return true;
+}
+
 /*
  * Returns 0, -EXFULL, or -EAGAIN if a trimmer may be what is in the way. Sets *@filled
  * if all pages are there: none of a slice leaves.
@@ -171,6 +194,8 @@ static int bus1_pool_reserve(struct bus1_pool *pool,
 
 	spin_lock(&pool->lock);
 	next = bus1_pool_find_gap_locked(pool, size);
+	if (unlikely(!next) && bus1_pool_evict_locked(pool))
+		next = bus1_pool_find_gap_locked(pool, size);
 	if (likely(next)) {
 		bus1_pool_insert_locked(pool, next, slice,
 					next->offset - next->gap, size);
@@ -373,12 +398,67 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
  *
  * Context: Any.
  * Return: True if the pool would keep its memory anyway, and has so much room that
- *	it is in nobody's way.
+ *	it is in nobody's way; others can only be parked.
  */
 bool bus1_pool_keeps(const struct bus1_pool *pool,
 		     const struct bus1_pool_slice *slice)
 {
 	return slice->offset + slice->size <= pool->keep;
+}
+
+/**
+ * bus1_pool_park() - leave a slice where it is until it is used again
+ * @pool: the pool
+ * @slice: the slice, allocated and not published; or one that is parked
+ *
+ * There may be one such slice in a pool. It is in nobody's way: it goes when there is no
+ * other room for a slice, and with all other memory that is not used. Until the owner
+ * asks by bus1_pool_unpark(), it may do nothing else with it.
+ *
+ * Context: Any but interrupts. Takes pool->lock.
+ * Return: True if it is parked; false if another one is, and @slice as it was.
+ */
+bool bus1_pool_park(struct bus1_pool *pool, struct bus1_pool_slice *slice)
+{
+	if (slice->parked)
+		return true;
+
+	spin_lock(&pool->lock);
+	if (!pool->parked) {
+		pool->parked = slice;
+		slice->parked = true;
+	}
+	spin_unlock(&pool->lock);
+
+	if (slice->parked)
+		bus1_pool_pages_unused(pool);
+	return slice->parked;
+}
+
+/**
+ * bus1_pool_unpark() - take a slice back
+ * @pool: the pool
+ * @slice: the slice; parked, or allocated
+ *
+ * Context: Any but interrupts. Takes pool->lock if it is parked.
+ * Return: True if it is allocated, with what it held; false if it had to go.
+ */
+bool bus1_pool_unpark(struct bus1_pool *pool, struct bus1_pool_slice *slice)
+{
+	bool there;
+
+	if (!slice->parked)
+		return true;
+	slice->parked = false;
+
+	spin_lock(&pool->lock);
+	there = pool->parked == slice;
+	if (there) {
+		pool->parked = NULL;
+		pool->peak = max(pool->peak, slice->offset + slice->size);
+	}
+	spin_unlock(&pool->lock);
+	return there;
 }
 
 /**

@@ -46,6 +46,7 @@ struct vm_area_struct;
  * @subtree_gap: largest gap in the subtree (pool->lock)
  * @published: user space may release it (pool->lock to look at it, and to clear it;
  *	set by the owner of the slice, with release)
+ * @parked: not used, and gone when its room is wanted (owner of the slice)
  */
 struct bus1_pool_slice {
 	struct rb_node rb;
@@ -55,6 +56,7 @@ struct bus1_pool_slice {
 	u64 gap;
 	u64 subtree_gap;
 	bool published;
+	bool parked;
 };
 
 struct bus1_pool;
@@ -72,6 +74,8 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice);
 bool bus1_pool_keeps(const struct bus1_pool *pool,
 		     const struct bus1_pool_slice *slice);
+bool bus1_pool_park(struct bus1_pool *pool, struct bus1_pool_slice *slice);
+bool bus1_pool_unpark(struct bus1_pool *pool, struct bus1_pool_slice *slice);
 void bus1_pool_publish(struct bus1_pool_slice *slice);
 struct bus1_pool_slice *bus1_pool_unpublish(struct bus1_pool *pool, u64 offset);
 struct bus1_pool_slice *bus1_pool_unpublish_next(struct bus1_pool *pool,

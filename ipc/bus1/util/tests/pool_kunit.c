@@ -518,6 +518,81 @@ static void bus1_pool_test_idle(struct kunit *test)
 	bus1_pool_unref(pool);
 }
 
+/* Let the idle work run once. */
+static void pool_run_idle(struct bus1_pool *pool)
+{
+	flush_delayed_work(&pool->idle);
+}
+
+/* A slice that is parked stays what it is for as long as nobody wants its room. */
+static void bus1_pool_test_park(struct kunit *test)
+{
+	struct bus1_pool *pool = pool_new(test, 16 * PAGE_SIZE);
+	struct bus1_pool_slice a, b, rest;
+	unsigned int i;
+
+	/* One of them can be parked, and is the same afterwards */
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
+	slice_fill(pool, &a, a.size, 0x11);
+	slice_fill(pool, &b, b.size, 0x22);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &a));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
+	KUNIT_EXPECT_FALSE(test, bus1_pool_park(pool, &b));
+	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, a.offset));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &a));
+	KUNIT_EXPECT_TRUE(test, slice_is(pool, &a, 0, a.size, 0x11));
+	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
+
+	/* Others go where there is room, and else where it is */
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 4 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, rest.offset, 12 * PAGE_SIZE);
+	bus1_pool_free(pool, &rest);
+	KUNIT_EXPECT_EQ(test, bus1_pool_alloc(pool, &rest, 7 * PAGE_SIZE), -EXFULL);
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &a));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 5 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, rest.offset, 0);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &a));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
+	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
+	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
+	bus1_pool_free(pool, &rest);
+
+	/* It keeps its memory for as long as it is used every now and then */
+	for (i = 0; i < 3; ++i) {
+		KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+		KUNIT_EXPECT_TRUE(test, delayed_work_pending(&pool->idle));
+		pool_run_idle(pool);
+		KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
+	}
+	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+	pool_run_idle(pool);
+	pool_run_idle(pool);
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
+	KUNIT_EXPECT_EQ(test, pages_indexed(pool), N_PAGES_KEPT);
+
+	/* Or for as long as memory is not short */
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 2 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
+	slice_fill(pool, &a, a.size, 0x33);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+	pool_stop_idle(pool);
+	bus1_pool_trim(pool);
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
+	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 2);
+	KUNIT_EXPECT_TRUE(test, slice_is(pool, &a, 0, a.size, 0x33));
+	bus1_pool_free(pool, &a);
+	check_pool_empty(test, pool);
+	bus1_pool_unref(pool);
+}
+
 static void bus1_pool_test_copy(struct kunit *test)
 {
 	const u64 size = 3 * PAGE_SIZE + 100;
@@ -699,13 +774,16 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 	bus1_rnd_init(&rnd, index);
 	for (i = 0; i < crowd->n_steps + ARRAY_SIZE(pieces); ++i) {
 		piece = &pieces[i % ARRAY_SIZE(pieces)];
-		if (piece->allocated) {
+		if (piece->allocated && bus1_pool_unpark(pool, &piece->slice)) {
 			bus1_crew_expect(crew, slice_is(pool, &piece->slice, 0,
 							piece->n,
 							piece->pattern));
+			if (i < crowd->n_steps && !bus1_rnd(&rnd, 4) &&
+			    bus1_pool_park(pool, &piece->slice))
+				continue;
 			bus1_pool_free(pool, &piece->slice);
-			piece->allocated = false;
 		}
+		piece->allocated = false;
 		if (i >= crowd->n_steps)
 			continue;
 		/* Some are of several pages, so that their neighbours can cut runs short */
@@ -727,7 +805,7 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 	atomic_dec(&crowd->n_working);
 }
 
-/* Several allocate while one takes away all memory that it can get. */
+/* Several allocate, and park, while one takes away all memory that it can get. */
 static void bus1_pool_test_threads(struct kunit *test)
 {
 	struct pool_crowd crowd = { .n_steps = 400 };
@@ -751,6 +829,7 @@ static struct kunit_case bus1_pool_cases[] = {
 	KUNIT_CASE(bus1_pool_test_pages),
 	KUNIT_CASE(bus1_pool_test_runs),
 	KUNIT_CASE(bus1_pool_test_idle),
+	KUNIT_CASE(bus1_pool_test_park),
 	KUNIT_CASE(bus1_pool_test_copy),
 	KUNIT_CASE(bus1_pool_test_publish),
 	KUNIT_CASE(bus1_pool_test_publish_walk),
