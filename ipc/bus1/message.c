@@ -190,19 +190,9 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 	return message;
 }
 
-/* Whether the slice is there, and not parked any more. */
-static bool bus1_message_claim_slice(struct bus1_message *message)
-{
-	if (message->slice.size &&
-	    bus1_pool_unpark(message->peer->pool, &message->slice))
-		return true;
-	message->slice.size = 0;
-	return false;
-}
-
 static void bus1_message_drop_slice(struct bus1_message *message)
 {
-	if (bus1_message_claim_slice(message))
+	if (message->slice.size)
 		bus1_pool_free(message->peer->pool, &message->slice);
 	message->slice.size = 0;
 }
@@ -212,7 +202,7 @@ static noinline void bus1_message_rest_slice(struct bus1_message *message)
 {
 	struct bus1_peer *peer = message->peer;
 
-	/* If another message is about to be kept, this one is freed, and gives it back */
+	/* Not if another message is kept, and this one is about to be freed */
 	if (!BUS1_MESSAGE_KEEP || READ_ONCE(peer->spare) || !message->slice.size ||
 	    !bus1_pool_park(peer->pool, &message->slice))
 		bus1_message_drop_slice(message);
@@ -264,18 +254,24 @@ static u64 bus1_layout_used(const struct bus1_layout *layout)
 /*
  * A slice that is there is good enough if there is no room directly below it by now: in a
  * pool that is empty otherwise, it is the first one. Else offsets would stay high for as
- * long as it is used again. At most half of it may be wasted, and nothing of one that was
- * parked: it can be large.
+ * long as it is used again. At most half of it may be wasted. Of one that was parked, and
+ * can be large, nothing may, and it must be where a new one would be.
  */
 static bool bus1_message_reuse_slice(struct bus1_message *message, u64 used)
 {
 	/* Wraps around to more than that if there is too little, or nothing */
 	u64 wasted = message->slice.size - used;
 
-	if (wasted > used || bus1_pool_is_above_gap(&message->slice))
+	if (wasted > used)
 		return false;
-	return likely(!message->slice.parked) ||
-	       (!wasted && bus1_message_claim_slice(message));
+	if (likely(!message->slice.parked))
+		return !bus1_pool_is_above_gap(&message->slice);
+	if (wasted)
+		return false;
+	if (bus1_pool_unpark(message->peer->pool, &message->slice))
+		return true;
+	message->slice.size = 0;
+	return false;
 }
 
 static int bus1_message_alloc_slice(struct bus1_message *message)

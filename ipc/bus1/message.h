@@ -68,7 +68,7 @@ struct bus1_cargo {
  * struct bus1_message - a message
  * @entry: in node->owner->queue
  * @slice: in the pool of @peer; of a message that is not used, size 0 means that it
- *	has none
+ *	has none, and one that is parked may be gone
  * @peer: the receiver (const)
  * @node: node it is for, holds a reference; NULL for a seed, and once received
  * @cargo: what it carries, holds a reference; NULL if nothing, and once

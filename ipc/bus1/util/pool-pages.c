@@ -347,8 +347,8 @@ struct page *bus1_pool_pages_run(struct bus1_pool *pool,
 
 /*
  * Reserve the next free populated pages from *@pos on, and move *@pos above
- * what was looked at: ULONG_MAX if there is no more. Returns the number of
- * pages reserved, which can be 0 at any time.
+ * what was looked at: ULONG_MAX if there is no more. A slice that is parked there
+ * goes. Returns the number of pages reserved, which can be 0 at any time.
  */
 static unsigned long bus1_pool_trim_reserve(struct bus1_pool *pool,
 					    unsigned long *pos)
@@ -487,6 +487,8 @@ void bus1_pool_pages_unused(struct bus1_pool *pool)
 /**
  * bus1_pool_trim() - give back all memory that holds no slice
  * @pool: the pool
+ *
+ * One that is parked does not count.
  *
  * Reading what was given back through a mapping is SIGBUS then.
  *

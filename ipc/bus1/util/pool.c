@@ -194,7 +194,9 @@ static int bus1_pool_reserve(struct bus1_pool *pool,
 
 	spin_lock(&pool->lock);
 	next = bus1_pool_find_gap_locked(pool, size);
-	if (unlikely(!next) && bus1_pool_evict_locked(pool))
+	/* Not if a trimmer is in the way, who is not for long */
+	if (unlikely(!next) && RB_EMPTY_NODE(&pool->trim.rb) &&
+	    bus1_pool_evict_locked(pool))
 		next = bus1_pool_find_gap_locked(pool, size);
 	if (likely(next)) {
 		bus1_pool_insert_locked(pool, next, slice,
@@ -322,7 +324,8 @@ struct bus1_pool *bus1_pool_unref(struct bus1_pool *pool)
  * @size: bytes, at least 1; rounded up to %BUS1_POOL_SLICE_ALIGN
  *
  * Finds the lowest room for a slice, and the memory for it. The slice is not
- * published, and holds what was there before. On failure nothing is allocated.
+ * published, and holds what was there before. If there is no room otherwise, the slice
+ * that is parked makes some. On failure nothing is allocated.
  *
  * Context: Process context, may sleep. Waits for memory of the pool's memory
  *          cgroup, but never for user space.
@@ -371,13 +374,19 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
  * @slice: the slice, allocated
  *
  * What it holds stays there. What nobody was meant to see must be cleared before,
- * with bus1_pool_zero().
+ * with bus1_pool_zero(). One that is parked is free afterwards, whether it had to go or not.
  *
  * Context: Any that pool->lock may be taken in: not interrupts.
  */
 void bus1_pool_free(struct bus1_pool *pool, struct bus1_pool_slice *slice)
 {
-	bus1_pool_unreserve(pool, slice);
+	spin_lock(&pool->lock);
+	if (!slice->parked)
+		bus1_pool_remove_locked(pool, slice);
+	else if (pool->parked == slice)
+		bus1_pool_evict_locked(pool);
+	spin_unlock(&pool->lock);
+	slice->parked = false;
 	bus1_pool_pages_unused(pool);
 }
 
@@ -392,9 +401,10 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
 /**
  * bus1_pool_keeps() - ask whether a slice may as well stay when it is not used
  * @pool: the pool
- * @slice: the slice, allocated; or one of size 0, for which any answer will do
+ * @slice: the slice, allocated or parked; or one of size 0, for which any answer will do
  *
  * Who uses it again has to see by bus1_pool_is_above_gap() that it is not high without need.
+ * No slice that is parked may as well stay.
  *
  * Context: Any.
  * Return: True if the pool would keep its memory anyway, and has so much room that
@@ -412,11 +422,12 @@ bool bus1_pool_keeps(const struct bus1_pool *pool,
  * @slice: the slice, allocated and not published; or one that is parked
  *
  * There may be one such slice in a pool. It is in nobody's way: it goes when there is no
- * other room for a slice, and with all other memory that is not used. Until the owner
- * asks by bus1_pool_unpark(), it may do nothing else with it.
+ * other room for a slice, and with all other memory that is not used. Its owner may only
+ * ask for it by bus1_pool_unpark(), or free it.
  *
  * Context: Any but interrupts. Takes pool->lock.
- * Return: True if it is parked; false if another one is, and @slice as it was.
+ * Return: True if it is parked, or was, and had to go since; false if another one is, and
+ *	@slice as it was.
  */
 bool bus1_pool_park(struct bus1_pool *pool, struct bus1_pool_slice *slice)
 {
@@ -435,29 +446,44 @@ bool bus1_pool_park(struct bus1_pool *pool, struct bus1_pool_slice *slice)
 	return slice->parked;
 }
 
+/* Whether a new slice of that size would have to be where this one is, or above. */
+static bool bus1_pool_is_lowest_locked(struct bus1_pool *pool,
+				       const struct bus1_pool_slice *slice)
+{
+	const struct bus1_pool_slice *next;
+
+	lockdep_assert_held(&pool->lock);
+
+	next = bus1_pool_find_gap_locked(pool, slice->size);
+	return !slice->gap && (!next || next->offset > slice->offset);
+}
+
 /**
  * bus1_pool_unpark() - take a slice back
  * @pool: the pool
- * @slice: the slice; parked, or allocated
+ * @slice: the slice, parked
  *
- * Context: Any but interrupts. Takes pool->lock if it is parked.
- * Return: True if it is allocated, with what it held; false if it had to go.
+ * It goes now, too, if bus1_pool_alloc() would find lower room: offsets, and the memory up to
+ * there, would stay high for as long as it is used again.
+ *
+ * Context: Any but interrupts. Takes pool->lock.
+ * Return: True if it is allocated, with what it held; false if it is not any more.
  */
 bool bus1_pool_unpark(struct bus1_pool *pool, struct bus1_pool_slice *slice)
 {
 	bool there;
 
-	if (!slice->parked)
-		return true;
-	slice->parked = false;
-
 	spin_lock(&pool->lock);
 	there = pool->parked == slice;
-	if (there) {
+	if (there && bus1_pool_is_lowest_locked(pool, slice)) {
 		pool->parked = NULL;
 		pool->peak = max(pool->peak, slice->offset + slice->size);
+	} else if (there) {
+		there = false;
+		bus1_pool_evict_locked(pool);
 	}
 	spin_unlock(&pool->lock);
+	slice->parked = false;
 	return there;
 }
 

@@ -46,7 +46,8 @@ struct vm_area_struct;
  * @subtree_gap: largest gap in the subtree (pool->lock)
  * @published: user space may release it (pool->lock to look at it, and to clear it;
  *	set by the owner of the slice, with release)
- * @parked: not used, and gone when its room is wanted (owner of the slice)
+ * @parked: not used; gone once its room was wanted, which does not show here (owner of
+ *	the slice)
  */
 struct bus1_pool_slice {
 	struct rb_node rb;
@@ -94,7 +95,7 @@ int bus1_pool_mmap(struct bus1_pool *pool, struct vm_area_struct *vma);
 
 /**
  * bus1_pool_is_above_gap() - ask whether there is room directly below a slice
- * @slice: the slice, allocated
+ * @slice: the slice, allocated and not parked
  *
  * That changes under pool->lock, and may be otherwise at once.
  *

@@ -518,10 +518,13 @@ static void bus1_pool_test_idle(struct kunit *test)
 	bus1_pool_unref(pool);
 }
 
-/* Let the idle work run once. */
+/* Let the idle work run once, and not by itself. */
 static void pool_run_idle(struct bus1_pool *pool)
 {
+	pool_stop_idle(pool);
+	schedule_delayed_work(&pool->idle, MAX_JIFFY_OFFSET);
 	flush_delayed_work(&pool->idle);
+	pool_stop_idle(pool);
 }
 
 /* A slice that is parked stays what it is for as long as nobody wants its room. */
@@ -536,33 +539,35 @@ static void bus1_pool_test_park(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
 	slice_fill(pool, &a, a.size, 0x11);
 	slice_fill(pool, &b, b.size, 0x22);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &a));
 	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
+	pool_stop_idle(pool);
 	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
 	KUNIT_EXPECT_FALSE(test, bus1_pool_park(pool, &b));
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, a.offset));
-	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
 	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &a));
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &a, 0, a.size, 0x11));
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
 
 	/* Others go where there is room, and else where it is */
 	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
+	pool_stop_idle(pool);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 4 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, rest.offset, 12 * PAGE_SIZE);
 	bus1_pool_free(pool, &rest);
+	/* In vain if that is not enough */
 	KUNIT_EXPECT_EQ(test, bus1_pool_alloc(pool, &rest, 7 * PAGE_SIZE), -EXFULL);
 	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &a));
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 5 * PAGE_SIZE), 0);
+	pool_stop_idle(pool);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 6 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, rest.offset, 0);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
 	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &a));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+	pool_stop_idle(pool);
 	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
 	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
-	bus1_pool_free(pool, &rest);
 
 	/* It keeps its memory for as long as it is used every now and then */
 	for (i = 0; i < 3; ++i) {
@@ -576,7 +581,35 @@ static void bus1_pool_test_park(struct kunit *test)
 	pool_run_idle(pool);
 	pool_run_idle(pool);
 	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
-	KUNIT_EXPECT_EQ(test, pages_indexed(pool), N_PAGES_KEPT);
+	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 6);
+
+	/* But not where a new one would not be: below, or a little lower */
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 2 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
+	bus1_pool_free(pool, &rest);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+	pool_stop_idle(pool);
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, b.offset, 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 6 * PAGE_SIZE), 0);
+	bus1_pool_free(pool, &a);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &rest));
+	pool_stop_idle(pool);
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &rest));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, rest.offset, b.size);
+
+	/* Free is free, parked or not, or gone */
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &rest));
+	bus1_pool_free(pool, &rest);
+	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, pool->size), 0);
+	bus1_pool_free(pool, &b);
+	bus1_pool_free(pool, &rest);
+	pool_stop_idle(pool);
+	bus1_pool_trim(pool);
+	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
 
 	/* Or for as long as memory is not short */
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 2 * PAGE_SIZE), 0);
@@ -742,6 +775,7 @@ struct pool_crowd {
 	struct bus1_pool *pool;
 	atomic_t n_working;
 	unsigned int n_steps;
+	void *buffers[4];
 };
 
 #define POOL_CROWD_MAX	(5 * PAGE_SIZE)
@@ -770,11 +804,12 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 		pool_crowd_trim(crew, crowd);
 		return;
 	}
-	vec.iov_base = kmalloc(POOL_CROWD_MAX, GFP_KERNEL | __GFP_NOFAIL);
+	vec.iov_base = crowd->buffers[index];
 	bus1_rnd_init(&rnd, index);
 	for (i = 0; i < crowd->n_steps + ARRAY_SIZE(pieces); ++i) {
 		piece = &pieces[i % ARRAY_SIZE(pieces)];
-		if (piece->allocated && bus1_pool_unpark(pool, &piece->slice)) {
+		if (piece->allocated && (!piece->slice.parked ||
+					 bus1_pool_unpark(pool, &piece->slice))) {
 			bus1_crew_expect(crew, slice_is(pool, &piece->slice, 0,
 							piece->n,
 							piece->pattern));
@@ -801,7 +836,6 @@ static void pool_crowd_work(struct bus1_crew *crew, unsigned int index)
 		bus1_crew_expect(crew, !r);
 		cond_resched();
 	}
-	kfree(vec.iov_base);
 	atomic_dec(&crowd->n_working);
 }
 
@@ -810,9 +844,14 @@ static void bus1_pool_test_threads(struct kunit *test)
 {
 	struct pool_crowd crowd = { .n_steps = 400 };
 	struct bus1_crew *crew;
+	unsigned int i;
 
 	crew = kunit_kzalloc(test, sizeof(*crew), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, crew);
+	for (i = 1; i < ARRAY_SIZE(crowd.buffers); ++i) {
+		crowd.buffers[i] = kunit_kzalloc(test, POOL_CROWD_MAX, GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, crowd.buffers[i]);
+	}
 	crowd.pool = pool_new(test, 24 * PAGE_SIZE);
 	atomic_set(&crowd.n_working, 3);
 	bus1_crew_start(test, crew, 4, pool_crowd_work, &crowd);

@@ -164,6 +164,62 @@ TEST_F(full, slices_that_were_released_are_room_for_what_is_larger)
 	}
 }
 
+/* None that was kept for the next message is used again with more room than is needed. */
+TEST_F(full, slices_that_were_released_are_room_for_what_is_smaller)
+{
+	__u64 offsets[N_UNITS];
+	struct bus1_cmd_recv r;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, send_bytes(self, TINY));
+		r = RECV(&self->net.b);
+		RELEASE(r.msg.offset);
+		EXPECT_EQ(0, send_bytes(self, TINY - UNIT));
+		r = RECV(&self->net.b);
+		RELEASE(r.msg.offset);
+		EXPECT_EQ(0, send_bytes(self, TINY - UNIT));
+		EXPECT_EQ(1, fill(self, UNIT));
+		EXPECT_FULL(1);
+		r = RECV(&self->net.b);
+		RELEASE(r.msg.offset);
+		t_recv_units(_metadata, self, 1, offsets);
+		RELEASE(offsets[0]);
+	}
+}
+
+/* And none is used again above room that would do. */
+TEST_F(full, messages_go_to_the_lowest_room)
+{
+	struct bus1_cmd_recv low, high, r;
+	__u64 offsets[1];
+	int i;
+
+	ASSERT_EQ(0, send_bytes(self, 4 * UNIT));
+	ASSERT_EQ(0, send_bytes(self, UNIT));
+	ASSERT_EQ(0, send_bytes(self, 4 * UNIT));
+	low = RECV(&self->net.b);
+	t_recv_units(_metadata, self, 1, offsets);
+	high = RECV(&self->net.b);
+	EXPECT_EQ(0, low.msg.offset);
+	EXPECT_EQ(4 * UNIT, offsets[0]);
+	EXPECT_EQ(5 * UNIT, high.msg.offset);
+	/* The first to be released is the one that is kept */
+	RELEASE(high.msg.offset);
+	RELEASE(low.msg.offset);
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, send_bytes(self, 4 * UNIT));
+		r = RECV(&self->net.b);
+		EXPECT_EQ(0, r.msg.offset);
+		EXPECT_TRUE(pattern_check(slice_bytes(&self->net.b, &r),
+					  4 * UNIT, 1));
+		RELEASE(r.msg.offset);
+	}
+	EXPECT_EQ(0, send_bytes(self, TINY - 5 * UNIT));
+	EXPECT_EQ(0, send_bytes(self, 4 * UNIT));
+	EXPECT_FULL(1);
+}
+
 /* Where pools are so large that it does so, too. */
 TEST_F(full, slice_that_was_released_is_room_for_the_whole_pool)
 {
