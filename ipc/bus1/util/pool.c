@@ -19,7 +19,8 @@
  * Direct reclaim gets to 1 to 3 through the shrinker, and only tries them, 2
  * inside of 3 there. Only faults allocate (page tables) while they hold one, 2.
  * So whoever has 3 always gets on, and a sender that needs the reservation of a
- * trimmer waits for one chunk at most, and never for a fault.
+ * trimmer waits for one chunk, or for as many as the shrinker was asked for, and
+ * never for a fault.
  * 5 to 7 do not nest in each other, and none is taken in interrupt context.
  * The kernel's mmap_lock is outside of all: a fault takes 2 under it, and
  * reclaim on behalf of a fault what reclaim takes.
@@ -163,7 +164,7 @@ static void bus1_pool_remove_locked(struct bus1_pool *pool,
  * bus1_pool_evict_locked() - give back the range of the slice that is parked
  * @pool: the pool
  *
- * Its owner is told by bus1_pool_unpark().
+ * Its owner is told by bus1_pool_unpark(), if it asks.
  *
  * Context: Any. Caller holds pool->lock.
  * Return: True if there was one.
@@ -371,7 +372,7 @@ int bus1_pool_alloc(struct bus1_pool *pool, struct bus1_pool_slice *slice,
 /**
  * bus1_pool_free() - free a slice
  * @pool: the pool
- * @slice: the slice, allocated
+ * @slice: the slice, allocated or parked
  *
  * What it holds stays there. What nobody was meant to see must be cleared before,
  * with bus1_pool_zero(). One that is parked is free afterwards, whether it had to go or not.
@@ -404,7 +405,7 @@ static bool bus1_pool_published_locked(const struct bus1_pool *pool,
  * @slice: the slice, allocated or parked; or one of size 0, for which any answer will do
  *
  * Who uses it again has to see by bus1_pool_is_above_gap() that it is not high without need.
- * No slice that is parked may as well stay.
+ * A slice of which this is true need not be parked, and is not.
  *
  * Context: Any.
  * Return: True if the pool would keep its memory anyway, and has so much room that

@@ -572,7 +572,7 @@ static void bus1_pool_test_park(struct kunit *test)
 	/* It keeps its memory for as long as it is used every now and then */
 	for (i = 0; i < 3; ++i) {
 		KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
-		KUNIT_EXPECT_TRUE(test, delayed_work_pending(&pool->idle));
+		KUNIT_EXPECT_TRUE(test, cancel_delayed_work_sync(&pool->idle));
 		pool_run_idle(pool);
 		KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
 	}
@@ -611,7 +611,7 @@ static void bus1_pool_test_park(struct kunit *test)
 	bus1_pool_trim(pool);
 	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
 
-	/* Or for as long as memory is not short */
+	/* Nor when memory is short */
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 2 * PAGE_SIZE), 0);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
 	slice_fill(pool, &a, a.size, 0x33);
