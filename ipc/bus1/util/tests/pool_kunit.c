@@ -527,20 +527,27 @@ static void pool_run_idle(struct bus1_pool *pool)
 	pool_stop_idle(pool);
 }
 
+/* Park a slice, and give nothing back behind the back of the test. */
+static bool pool_park(struct bus1_pool *pool, struct bus1_pool_slice *slice)
+{
+	bool parked = bus1_pool_park(pool, slice);
+
+	pool_stop_idle(pool);
+	return parked;
+}
+
 /* A slice that is parked stays what it is for as long as nobody wants its room. */
 static void bus1_pool_test_park(struct kunit *test)
 {
 	struct bus1_pool *pool = pool_new(test, 16 * PAGE_SIZE);
 	struct bus1_pool_slice a, b, rest;
-	unsigned int i;
 
 	/* One of them can be parked, and is the same afterwards */
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
 	slice_fill(pool, &a, a.size, 0x11);
 	slice_fill(pool, &b, b.size, 0x22);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
-	pool_stop_idle(pool);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &a));
 	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
 	KUNIT_EXPECT_FALSE(test, bus1_pool_park(pool, &b));
 	KUNIT_EXPECT_NULL(test, bus1_pool_unpublish(pool, a.offset));
@@ -549,8 +556,7 @@ static void bus1_pool_test_park(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
 
 	/* Others go where there is room, and else where it is */
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
-	pool_stop_idle(pool);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &a));
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 4 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, rest.offset, 12 * PAGE_SIZE);
 	bus1_pool_free(pool, &rest);
@@ -558,18 +564,40 @@ static void bus1_pool_test_park(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, bus1_pool_alloc(pool, &rest, 7 * PAGE_SIZE), -EXFULL);
 	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &a));
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &a));
-	pool_stop_idle(pool);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &a));
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 6 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, rest.offset, 0);
 	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &a));
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
-	pool_stop_idle(pool);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &b));
 	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &b));
 	KUNIT_EXPECT_TRUE(test, slice_is(pool, &b, 0, b.size, 0x22));
 	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
+	bus1_pool_free(pool, &rest);
 
-	/* It keeps its memory for as long as it is used every now and then */
+	/* Free is free, parked or not, or gone */
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &b));
+	bus1_pool_free(pool, &b);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &a));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, pool->size), 0);
+	bus1_pool_free(pool, &a);
+	bus1_pool_free(pool, &rest);
+	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
+	check_pool_empty(test, pool);
+	bus1_pool_unref(pool);
+}
+
+/* It keeps its memory for as long as it is used every now and then, and none is wanted. */
+static void bus1_pool_test_park_idle(struct kunit *test)
+{
+	struct bus1_pool *pool = pool_new(test, 16 * PAGE_SIZE);
+	struct bus1_pool_slice a, b;
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 6 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
+	slice_fill(pool, &a, a.size, 0x11);
+	slice_fill(pool, &b, b.size, 0x22);
 	for (i = 0; i < 3; ++i) {
 		KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
 		KUNIT_EXPECT_TRUE(test, cancel_delayed_work_sync(&pool->idle));
@@ -583,45 +611,46 @@ static void bus1_pool_test_park(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
 	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 6);
 
-	/* But not where a new one would not be: below, or a little lower */
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 2 * PAGE_SIZE), 0);
 	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
-	bus1_pool_free(pool, &rest);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
-	pool_stop_idle(pool);
-	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
-	KUNIT_EXPECT_EQ(test, b.offset, 0);
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 6 * PAGE_SIZE), 0);
-	bus1_pool_free(pool, &a);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &rest));
-	pool_stop_idle(pool);
-	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &rest));
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, 6 * PAGE_SIZE), 0);
-	KUNIT_EXPECT_EQ(test, rest.offset, b.size);
-
-	/* Free is free, parked or not, or gone */
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &rest));
-	bus1_pool_free(pool, &rest);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &rest, pool->size), 0);
-	bus1_pool_free(pool, &b);
-	bus1_pool_free(pool, &rest);
-	pool_stop_idle(pool);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &b));
 	bus1_pool_trim(pool);
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
+	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 6);
+	KUNIT_EXPECT_TRUE(test, slice_is(pool, &a, 0, a.size, 0x11));
+	bus1_pool_free(pool, &a);
+	check_pool_empty(test, pool);
+	bus1_pool_unref(pool);
+}
+
+/* It is not taken back where a new one would not be. */
+static void bus1_pool_test_park_low(struct kunit *test)
+{
+	struct bus1_pool *pool = pool_new(test, 16 * PAGE_SIZE);
+	struct bus1_pool_slice low, middle, high;
+
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &low, 6 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &middle, 2 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &high, 6 * PAGE_SIZE), 0);
+	/* There is as much room below */
+	bus1_pool_free(pool, &low);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &high));
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &high));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &low, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, low.offset, 0);
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &high, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, high.offset, 8 * PAGE_SIZE);
+	/* There is some directly below */
+	bus1_pool_free(pool, &middle);
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &high));
+	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &high));
+	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &high, 6 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, high.offset, 6 * PAGE_SIZE);
+	/* There is none but above */
+	KUNIT_EXPECT_TRUE(test, pool_park(pool, &low));
+	KUNIT_EXPECT_TRUE(test, bus1_pool_unpark(pool, &low));
 	KUNIT_EXPECT_TRUE(test, pool_tree_is_sound(pool));
-
-	/* Nor when memory is short */
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &a, 2 * PAGE_SIZE), 0);
-	KUNIT_ASSERT_EQ(test, bus1_pool_alloc(pool, &b, 6 * PAGE_SIZE), 0);
-	slice_fill(pool, &a, a.size, 0x33);
-	KUNIT_EXPECT_TRUE(test, bus1_pool_park(pool, &b));
-	pool_stop_idle(pool);
-	bus1_pool_trim(pool);
-	KUNIT_EXPECT_FALSE(test, bus1_pool_unpark(pool, &b));
-	KUNIT_EXPECT_EQ(test, pages_indexed(pool), 2);
-	KUNIT_EXPECT_TRUE(test, slice_is(pool, &a, 0, a.size, 0x33));
-	bus1_pool_free(pool, &a);
+	bus1_pool_free(pool, &low);
+	bus1_pool_free(pool, &high);
 	check_pool_empty(test, pool);
 	bus1_pool_unref(pool);
 }
@@ -869,6 +898,8 @@ static struct kunit_case bus1_pool_cases[] = {
 	KUNIT_CASE(bus1_pool_test_runs),
 	KUNIT_CASE(bus1_pool_test_idle),
 	KUNIT_CASE(bus1_pool_test_park),
+	KUNIT_CASE(bus1_pool_test_park_idle),
+	KUNIT_CASE(bus1_pool_test_park_low),
 	KUNIT_CASE(bus1_pool_test_copy),
 	KUNIT_CASE(bus1_pool_test_publish),
 	KUNIT_CASE(bus1_pool_test_publish_walk),
