@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Print where instructions go, by function.
 
-Usage: profile.py --profile SYMBOLS COUNTS RESULT
-       profile.py --shared SYMBOLS COUNTS RESULT
+Usage: profile.py --profile SYMBOLS COUNTS RESULT MODULE
+       profile.py --shared SYMBOLS COUNTS RESULT MODULE
        profile.py --tables COUNTS...
 
 SYMBOLS is like /proc/kallsyms, COUNTS is what profile.c has written, RESULT is the
@@ -11,10 +11,15 @@ line of the benchmark that belongs to it. What is printed is instructions per
 operation: all that was executed between the marks, by whatever task. The same is written to COUNTS.functions, of which
 --tables makes tables for the documentation. With --shared, COUNTS is what shared.c has written:
 print the cache lines that were written on both CPUs, and the functions that did it.
+
+Of the kernel it is the function that was called, whatever the compiler has put into it. Of
+the module, MODULE being its file with what debuggers need, it is the one in the source.
 """
 
 import bisect
+import collections
 import re
+import subprocess
 import sys
 
 # What functions are for: the first that matches. Those of the module by the room of
@@ -77,6 +82,35 @@ def group_of(name):
     return next((g for g, pattern in GROUPS if re.match(pattern, name)), "others")
 
 
+def read_module(path):
+    """Return section and offset of each function in an object file."""
+    out = subprocess.run(["readelf", "-SsW", path], capture_output=True, text=True,
+                         check=True).stdout
+    sections = dict(re.findall(r"^ *\[ *(\d+)\] (\.text\S*)", out, re.M))
+    return {name: (sections[section], int(value, 16))
+            for value, section, name in
+            re.findall(r"^ *\d+: (\S+) +\S+ FUNC +\S+ +\S+ +(\d+) (\S+)", out, re.M)
+            if section in sections}
+
+
+def sources(module, places):
+    """Ask for the function of the module that is the source of each section and offset."""
+    by_section, found = collections.defaultdict(list), {}
+    for section, offset in places:
+        by_section[section].append(offset)
+    for section, offsets in by_section.items():
+        out = subprocess.run(["addr2line", "-afi", "-j", section, "-e", module],
+                             input="".join(f"{o:x}\n" for o in offsets),
+                             capture_output=True, text=True, check=True).stdout
+        # For each address: itself, and from the inside out a name and a line.
+        for part in re.split(r"^0x", out, flags=re.M)[1:]:
+            lines = part.split("\n")
+            name = next((n for n in lines[1::2] if n.startswith("bus1_")), None)
+            if name:
+                found[section, int(lines[0], 16)] = name
+    return found
+
+
 def shared(symbols, counts, result):
     starts, names = read_symbols(symbols)
     _, row, transport = result.split("\t")[:3]
@@ -102,10 +136,11 @@ def shared(symbols, counts, result):
     print()
 
 
-def profile(symbols, counts, result):
+def profile(symbols, counts, result, module_path):
     starts, names = read_symbols(symbols)
     _, row, transport, label, _, measured, _, _, _, _ = result.split("\t")
     per_function, total = {}, 0
+    functions, places = read_module(module_path), {}
     with open(counts, encoding="ascii") as f:
         ops = int(f.readline().split()[1])
         parts = int(f.readline().split()[1])
@@ -118,9 +153,17 @@ def profile(symbols, counts, result):
             else:
                 i = bisect.bisect_right(starts, address) - 1
                 key = names[i] if i >= 0 else ("(unknown)", "kernel")
+                if key[1] == "bus1" and key[0] in functions:
+                    section, offset = functions[key[0]]
+                    places[section, offset + address - starts[i]] = (key, n)
+                    continue
             per_function[key] = per_function.get(key, 0) + n
     if not total or not ops:
         sys.exit(f"{counts}: nothing was counted")
+    found = sources(module_path, places)
+    for place, (key, n) in places.items():
+        key = (found.get(place, key[0]), key[1])
+        per_function[key] = per_function.get(key, 0) + n
 
     unit = ops * parts
     with open(f"{counts}.functions", "w", encoding="ascii") as f:
@@ -187,9 +230,9 @@ def tables(paths):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--tables"]:
         tables(sys.argv[2:])
-    elif sys.argv[1:2] == ["--shared"] and len(sys.argv) == 5:
-        shared(*sys.argv[2:])
-    elif sys.argv[1:2] == ["--profile"] and len(sys.argv) == 5:
+    elif sys.argv[1:2] == ["--shared"] and len(sys.argv) == 6:
+        shared(*sys.argv[2:5])
+    elif sys.argv[1:2] == ["--profile"] and len(sys.argv) == 6:
         profile(*sys.argv[2:])
     else:
         sys.exit(__doc__)

@@ -116,7 +116,7 @@ build_base() {
 }
 
 prepare() {
-	need make gcc libc6-dev linux-libc-dev qemu-system-x86 python3
+	need make gcc binutils libc6-dev linux-libc-dev qemu-system-x86 python3
 	kernel=$("$here/kernel.sh" "$K")
 	release=$(cat "$kernel/release")
 	dir=$out/$1
@@ -191,7 +191,8 @@ run_plugin() {
 	grep -P '^E\t' "$dir/$plugin.output" >&2 || true
 	while IFS= read -r line; do
 		n=$((n + 1))
-		"$bench/profile.py" "--$plugin" "$dir/symbols" "$dir/counts.$n" "$line" |
+		"$bench/profile.py" "--$plugin" "$dir/symbols" "$dir/counts.$n" "$line" \
+			"$dir/modules/bus1.ko" |
 			tee "$dir/$(cut -f2,3 <<<"$line" | tr '\t' '-').txt"
 		counts+=("$dir/counts.$n")
 	done < <(grep -P '^R\t' "$dir/$plugin.output")
