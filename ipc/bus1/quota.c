@@ -303,13 +303,13 @@ static void bus1_quota_unpark_locked(struct bus1_quota *quota)
 {
 	lockdep_assert_held(&quota->lock);
 
-	if (!quota->parked.n[BUS1_RESOURCE_SLICES])
+	if (bus1_cost_is_zero(&quota->parked))
 		return;
 	bus1_quota_release_locked(quota, &quota->own_share, &quota->parked);
 	quota->parked = (struct bus1_cost){};
 }
 
-/* Charges that are parked as they are: all of most messages. */
+/* One slice, and how long it is: all of most messages. */
 static bool bus1_cost_is_plain(const struct bus1_cost *cost)
 {
 	return cost->n[BUS1_RESOURCE_SLICES] == 1 &&
@@ -320,16 +320,18 @@ static bool bus1_cost_is_plain(const struct bus1_cost *cost)
 static bool bus1_quota_take_parked_locked(struct bus1_quota *quota,
 					  const struct bus1_cost *cost)
 {
+	unsigned int i;
+
 	lockdep_assert_held(&quota->lock);
 
-	if (memcmp(&quota->parked, cost, sizeof(*cost)) ||
-	    quota->seen[BUS1_RESOURCE_SLICES] !=
-	    bus1_user_limit(BUS1_RESOURCE_SLICES) ||
-	    quota->seen[BUS1_RESOURCE_BYTES] !=
-	    bus1_user_limit(BUS1_RESOURCE_BYTES))
+	if (memcmp(&quota->parked, cost, sizeof(*cost)))
 		return false;
-	quota->parked.n[BUS1_RESOURCE_SLICES] = 0;
-	quota->parked.n[BUS1_RESOURCE_BYTES] = 0;
+#pragma GCC unroll 4 /* Most cost nothing of most */
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (cost->n[i] && quota->seen[i] != bus1_user_limit(i))
+			return false;
+	}
+	quota->parked = (struct bus1_cost){};
 	return true;
 }
 
@@ -780,10 +782,10 @@ static void bus1_charge_trace(const struct bus1_quota *quota,
 }
 
 /* bus1_quota_charge(), where it takes more than the quota as it is. */
-static int bus1_quota_charge_sender(struct bus1_quota *quota,
-				    struct bus1_user *sender,
-				    const struct bus1_cost *cost,
-				    struct bus1_share **sharep)
+static noinline int bus1_quota_charge_sender(struct bus1_quota *quota,
+					     struct bus1_user *sender,
+					     const struct bus1_cost *cost,
+					     struct bus1_share **sharep)
 {
 	struct bus1_share *spare = NULL, *idle;
 	struct bus1_charge charge;
@@ -821,6 +823,25 @@ static int bus1_quota_charge_sender(struct bus1_quota *quota,
 	return r;
 }
 
+/* The same, where it takes no more, but nothing is parked that would do. */
+static noinline bool bus1_quota_charge_share_locked(struct bus1_quota *quota,
+						    struct bus1_user *sender,
+						    const struct bus1_cost *cost,
+						    struct bus1_share **sharep)
+{
+	struct bus1_share *share;
+
+	lockdep_assert_held(&quota->lock);
+
+	bus1_quota_unpark_locked(quota);
+	share = bus1_quota_find_share_locked(quota, sender);
+	if (!share || !bus1_quota_try_charge_locked(quota, share, cost))
+		return false;
+	bus1_quota_reuse_share_locked(quota, share);
+	*sharep = share;
+	return true;
+}
+
 /**
  * bus1_quota_charge() - charge a peer for what is sent to it
  * @quota: the quota of the receiving peer
@@ -837,30 +858,19 @@ static int bus1_quota_charge_sender(struct bus1_quota *quota,
 int bus1_quota_charge(struct bus1_quota *quota, struct bus1_user *sender,
 		      const struct bus1_cost *cost, struct bus1_share **sharep)
 {
-	struct bus1_share *share;
-	bool charged = false;
+	bool charged;
 
 	*sharep = &quota->own_share;
 	if (bus1_cost_is_zero(cost))
 		return 0;
 
 	spin_lock(&quota->lock);
-	if (sender == quota->user &&
-	    bus1_quota_take_parked_locked(quota, cost)) {
-		spin_unlock(&quota->lock);
-		return 0;
-	}
-	bus1_quota_unpark_locked(quota);
-	share = bus1_quota_find_share_locked(quota, sender);
-	if (share && bus1_quota_try_charge_locked(quota, share, cost)) {
-		bus1_quota_reuse_share_locked(quota, share);
-		charged = true;
-	}
+	charged = (sender == quota->user &&
+		   bus1_quota_take_parked_locked(quota, cost)) ||
+		  bus1_quota_charge_share_locked(quota, sender, cost, sharep);
 	spin_unlock(&quota->lock);
-	if (!charged)
-		return bus1_quota_charge_sender(quota, sender, cost, sharep);
-	*sharep = share;
-	return 0;
+	return likely(charged) ? 0 :
+		bus1_quota_charge_sender(quota, sender, cost, sharep);
 }
 
 /**
@@ -947,17 +957,17 @@ static bool bus1_quota_is_within_locked(const struct bus1_quota *quota,
 }
 
 /*
- * May @cost of the own user be parked? It may if it could become credit, how much that
- * is already does not matter as it is one message at a time; and if it could be charged
- * again.
+ * May @cost of the own user, which is plain, be parked? It may if it could become credit,
+ * how much that is already does not matter as it is one message at a time; and if it could
+ * be charged again.
  */
 static bool bus1_quota_may_park_locked(struct bus1_quota *quota,
 				       const struct bus1_cost *cost)
 {
 	lockdep_assert_held(&quota->lock);
 
-	return !quota->parked.n[BUS1_RESOURCE_SLICES] &&
-	       bus1_cost_is_plain(cost) &&
+	return !(quota->parked.n[BUS1_RESOURCE_SLICES] |
+		 quota->parked.n[BUS1_RESOURCE_BYTES]) &&
 	       cost->n[BUS1_RESOURCE_BYTES] <=
 	       bus1_credit_batch(BUS1_RESOURCE_BYTES,
 				 quota->seen[BUS1_RESOURCE_BYTES]) &&
@@ -969,25 +979,45 @@ static bool bus1_quota_may_park_locked(struct bus1_quota *quota,
 }
 
 /*
+ * The same for what is no slice: what a message carried, given back when it is received,
+ * before its slice is.
+ */
+static noinline bool bus1_quota_may_park_rest_locked(struct bus1_quota *quota,
+						     const struct bus1_cost *cost)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&quota->lock);
+
+	if (cost->n[BUS1_RESOURCE_SLICES] | cost->n[BUS1_RESOURCE_BYTES])
+		return false;
+	if (!bus1_cost_is_zero(&quota->parked) ||
+	    list_empty(&quota->creditor_link))
+		return false;
+	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		if (cost->n[i] &&
+		    (cost->n[i] > bus1_credit_batch(i, quota->seen[i]) ||
+		     bus1_quota_is_tight_locked(quota, i) ||
+		     !bus1_quota_is_within_locked(quota, i)))
+			return false;
+	}
+	return true;
+}
+
+/*
  * Return @cost of @share, or of own commands if that is NULL. If it can't stay
  * with the quota as credit, then it must never look like credit to others, so
  * the user is locked before anything changes.
  */
-static void bus1_quota_release(struct bus1_quota *quota,
-			       struct bus1_share *share,
-			       const struct bus1_cost *cost)
+static noinline void bus1_quota_release(struct bus1_quota *quota,
+					struct bus1_share *share,
+					const struct bus1_cost *cost)
 {
 	struct bus1_user *user = quota->user;
 	struct bus1_share *idle = NULL;
 	bool keep;
 
 	spin_lock(&quota->lock);
-	if (share == &quota->own_share &&
-	    bus1_quota_may_park_locked(quota, cost)) {
-		quota->parked = *cost;
-		spin_unlock(&quota->lock);
-		return;
-	}
 	keep = bus1_quota_may_keep_locked(quota, share, cost);
 	if (keep)
 		idle = bus1_quota_release_locked(quota, share, cost);
@@ -1018,10 +1048,31 @@ static void bus1_quota_release(struct bus1_quota *quota,
 void bus1_quota_uncharge(struct bus1_quota *quota, struct bus1_share *share,
 			 const struct bus1_cost *cost)
 {
+	bool parked;
+
 	/* without a charge, the share can be gone */
 	if (bus1_cost_is_zero(cost))
 		return;
-	bus1_quota_release(quota, share, cost);
+	if (share != &quota->own_share) {
+		bus1_quota_release(quota, share, cost);
+		return;
+	}
+	spin_lock(&quota->lock);
+	if (bus1_cost_is_plain(cost)) {
+		parked = bus1_quota_may_park_locked(quota, cost);
+		if (parked) {
+			quota->parked.n[BUS1_RESOURCE_SLICES] = 1;
+			quota->parked.n[BUS1_RESOURCE_BYTES] =
+				cost->n[BUS1_RESOURCE_BYTES];
+		}
+	} else {
+		parked = bus1_quota_may_park_rest_locked(quota, cost);
+		if (parked)
+			quota->parked = *cost;
+	}
+	spin_unlock(&quota->lock);
+	if (!parked)
+		bus1_quota_release(quota, share, cost);
 }
 
 /**

@@ -82,7 +82,7 @@ struct bus1_share {
  * @seen: the user's limit that @credit was reserved under (quota->lock)
  * @own_share: the share of @user itself, which is unconstrained (quota->lock)
  * @parked: what @own_share was given back last, but still holds, see
- *	bus1_quota_unpark_locked(); of slices and bytes alone (quota->lock)
+ *	bus1_quota_unpark_locked(); of one message at most (quota->lock)
  * @shares: all other shares (quota->lock)
  * @idle: shares that hold nothing, the most recent last (quota->lock)
  * @n_idle: number of shares in @idle (quota->lock)

@@ -47,8 +47,8 @@ static void check_quota_unused(struct kunit *test, struct bus1_quota *quota)
 
 	/* Nothing stays parked when limits are set */
 	bus1_quota_set_limits(quota, &same);
-	KUNIT_EXPECT_EQ(test, quota->parked.n[BUS1_RESOURCE_SLICES], 0);
 	for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+		KUNIT_EXPECT_EQ(test, quota->parked.n[i], 0);
 		KUNIT_EXPECT_EQ(test, quota->received[i].total, 0);
 		KUNIT_EXPECT_EQ(test, quota->received[i].n_members, 0);
 		KUNIT_EXPECT_EQ(test, quota->own[i], 0);
@@ -463,6 +463,106 @@ static void park(struct kunit *test, struct bus1_quota *quota,
 	KUNIT_EXPECT_EQ(test, quota->parked.n[BUS1_RESOURCE_SLICES], 1);
 }
 
+/* Charge @cost to the own user, give it back, and see that it is parked, and then taken. */
+static void check_is_parked(struct kunit *test, struct bus1_quota *quota,
+			    struct bus1_user *user, const struct bus1_cost *cost)
+{
+	const struct bus1_cost none = {};
+	struct bus1_cost plain = *cost, rest = *cost;
+	struct bus1_share *share;
+	unsigned int round;
+
+	plain.n[BUS1_RESOURCE_HANDLES] = 0;
+	plain.n[BUS1_RESOURCE_FDS] = 0;
+	rest.n[BUS1_RESOURCE_SLICES] = 0;
+	rest.n[BUS1_RESOURCE_BYTES] = 0;
+	for (round = 0; round < 2; ++round) {
+		KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, cost, &share), 0);
+		KUNIT_EXPECT_EQ(test, memcmp(&quota->parked, &none, sizeof(none)), 0);
+		bus1_quota_uncharge(quota, share, &rest);
+		bus1_quota_uncharge(quota, share, &plain);
+		KUNIT_EXPECT_EQ(test, memcmp(&quota->parked, cost, sizeof(*cost)), 0);
+	}
+}
+
+/* What a message carried is parked with its slice, though it is given back earlier. */
+static void bus1_quota_test_parked_rest(struct kunit *test)
+{
+	const u32 limit = bus1_user_limit(BUS1_RESOURCE_FDS);
+	const struct bus1_cost rest = { { 0, 1, 0, 2 } }, plain = { { 1, 0, 72, 0 } };
+	const struct bus1_cost all = { { 1, 1, 72, 2 } };
+	struct bus1_user *user = user_get(test, 0);
+	struct bus1_quota *quota = quota_new(test, user, 1), *other;
+	struct bus1_share *share, *second;
+	unsigned int i, round;
+
+	for (round = 0; round < 3; ++round) {
+		KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &share), 0);
+		for (i = 0; i < BUS1_RESOURCE_N; ++i) {
+			KUNIT_EXPECT_EQ(test, quota->parked.n[i], 0);
+			KUNIT_EXPECT_EQ(test, quota_held(quota, i), all.n[i]);
+		}
+		bus1_quota_uncharge(quota, share, &rest);
+		KUNIT_EXPECT_EQ(test, quota->parked.n[BUS1_RESOURCE_FDS], 2);
+		bus1_quota_uncharge(quota, share, &plain);
+		KUNIT_EXPECT_EQ(test, memcmp(&quota->parked, &all, sizeof(all)), 0);
+		for (i = 0; i < BUS1_RESOURCE_N; ++i)
+			KUNIT_EXPECT_EQ(test, quota_held(quota, i), 0);
+	}
+
+	/* It is not that of a message without, which parks its own */
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &plain, &share), 0);
+	KUNIT_EXPECT_EQ(test, quota->received[BUS1_RESOURCE_FDS].total, 0);
+	bus1_quota_uncharge(quota, share, &plain);
+	KUNIT_EXPECT_EQ(test, memcmp(&quota->parked, &plain, sizeof(plain)), 0);
+
+	/* Of several messages it is one */
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &share), 0);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &second), 0);
+	bus1_quota_uncharge(quota, share, &rest);
+	bus1_quota_uncharge(quota, second, &rest);
+	bus1_quota_uncharge(quota, second, &plain);
+	bus1_quota_uncharge(quota, share, &plain);
+	KUNIT_EXPECT_EQ(test, memcmp(&quota->parked, &all, sizeof(all)), 0);
+	for (i = 0; i < BUS1_RESOURCE_N; ++i)
+		KUNIT_EXPECT_EQ(test, quota->received[i].total, all.n[i]);
+
+	/* Whatever it is of, and whatever there was none of before */
+	other = quota_new(test, user, 2);
+	check_is_parked(test, other, user, &(struct bus1_cost){ { 1, 0, 0, 0 } });
+	check_is_parked(test, other, user, &(struct bus1_cost){ { 1, 1, 8, 0 } });
+	check_is_parked(test, other, user, &(struct bus1_cost){ { 1, 0, 4, 1 } });
+	/* Bytes without a slice are not */
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(other, user, &plain, &share), 0);
+	KUNIT_EXPECT_EQ(test, charge(other, user, BUS1_RESOURCE_BYTES, 100, &second), 0);
+	uncharge(other, second, BUS1_RESOURCE_BYTES, 100);
+	bus1_quota_uncharge(other, share, &plain);
+	KUNIT_EXPECT_EQ(test, memcmp(&other->parked, &plain, sizeof(plain)), 0);
+	check_quota_unused(test, other);
+	bus1_quota_deinit(other);
+
+	/* Nor is it in the way of own commands, or of a limit */
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(quota, BUS1_RESOURCE_FDS, limit),
+			0);
+	bus1_quota_uncharge_own(quota, BUS1_RESOURCE_FDS, limit);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &share), 0);
+	bus1_quota_uncharge(quota, share, &rest);
+	bus1_quota_uncharge(quota, share, &plain);
+	quota_limit(quota, BUS1_RESOURCE_FDS, 1);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &share), -EDQUOT);
+	quota_limit(quota, BUS1_RESOURCE_FDS, 2);
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &share), 0);
+	quota_limit(quota, BUS1_RESOURCE_FDS, 0);
+	bus1_quota_uncharge(quota, share, &rest);
+	KUNIT_EXPECT_EQ(test, quota->parked.n[BUS1_RESOURCE_FDS], 0);
+	bus1_quota_uncharge(quota, share, &plain);
+
+	check_quota_unused(test, quota);
+	bus1_quota_deinit(quota);
+	check_user_unused(test, user);
+	bus1_user_unref(user);
+}
+
 /* What is parked is the next charge if that is the same, and else in nobody's way. */
 static void bus1_quota_test_parked(struct kunit *test)
 {
@@ -709,6 +809,7 @@ static struct kunit_case bus1_quota_cases[] = {
 	KUNIT_CASE(bus1_quota_test_credit),
 	KUNIT_CASE(bus1_quota_test_creditors),
 	KUNIT_CASE(bus1_quota_test_parked),
+	KUNIT_CASE(bus1_quota_test_parked_rest),
 	KUNIT_CASE_SLOW(bus1_quota_test_threads),
 	{}
 };
