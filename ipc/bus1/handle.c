@@ -127,7 +127,7 @@ static struct bus1_handle *bus1_handle_new(struct bus1_peer *holder,
 	return handle;
 }
 
-static void bus1_handle_free(struct kref *ref)
+static noinline void bus1_handle_free(struct kref *ref)
 {
 	struct bus1_handle *handle = container_of(ref, struct bus1_handle, ref);
 
@@ -208,8 +208,8 @@ bus1_handle_find_node_locked(struct bus1_handle_table *table,
 }
 
 /* Add a handle, with its ID, that is not there yet. Takes over the reference. */
-static void bus1_handle_insert_locked(struct bus1_handle_table *table,
-				      struct bus1_handle *handle)
+static noinline void bus1_handle_insert_locked(struct bus1_handle_table *table,
+					       struct bus1_handle *handle)
 {
 	struct rb_node **link, *parent;
 	struct bus1_handle *at;
@@ -288,7 +288,7 @@ static bool bus1_handle_expire_locked(struct bus1_handle *handle)
  *
  * Context: Process context, without spinlocks.
  */
-void bus1_handle_retire(struct bus1_handle *handle)
+noinline void bus1_handle_retire(struct bus1_handle *handle)
 {
 	struct bus1_peer *holder = handle->holder;
 	struct bus1_node *node = handle->node;
@@ -375,7 +375,7 @@ static void bus1_handle_add_locked(struct bus1_handle *handle)
  * Make the handle of a node that does not exist yet, for bus1_handle_pin(). What it
  * costs is charged before anything is allocated.
  */
-static struct bus1_handle *bus1_handle_new_own(struct bus1_peer *peer, u64 id)
+static noinline struct bus1_handle *bus1_handle_new_own(struct bus1_peer *peer, u64 id)
 {
 	struct bus1_handle *handle = NULL;
 	struct bus1_node *node;
@@ -474,6 +474,20 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
 	return known ? 0 : -ENXIO;
 }
 
+/* The node may not exist yet, and then never does, unless others have pinned it. */
+static noinline void bus1_handle_unpin_new(struct bus1_handle *handle)
+{
+	struct bus1_handle_table *table = &handle->holder->handles;
+	bool expired;
+
+	spin_lock(&table->lock);
+	--handle->pins;
+	expired = bus1_handle_expire_locked(handle);
+	spin_unlock(&table->lock);
+	if (expired)
+		bus1_handle_retire(handle);
+}
+
 /**
  * bus1_handle_unpin() - undo bus1_handle_pin()
  * @handle: pinned handle, or NULL
@@ -482,22 +496,12 @@ int bus1_handle_pin(struct bus1_peer *peer, u64 id, unsigned int flags,
  */
 void bus1_handle_unpin(struct bus1_handle *handle)
 {
-	struct bus1_handle_table *table;
-	bool expired;
-
 	if (!handle)
 		return;
 
 	/* Who misses that it was born finds nothing to do under the lock */
-	if (unlikely(!bus1_handle_is_born(handle))) {
-		table = &handle->holder->handles;
-		spin_lock(&table->lock);
-		--handle->pins;
-		expired = bus1_handle_expire_locked(handle);
-		spin_unlock(&table->lock);
-		if (expired)
-			bus1_handle_retire(handle);
-	}
+	if (unlikely(!bus1_handle_is_born(handle)))
+		bus1_handle_unpin_new(handle);
 	bus1_handle_unref(handle);
 }
 
@@ -536,7 +540,7 @@ int bus1_handle_charge(struct bus1_handle *handle)
 }
 
 /* bus1_handle_commit_new(), of a node that may not exist yet. */
-void bus1_handle_bear(struct bus1_handle *handle)
+noinline void bus1_handle_bear(struct bus1_handle *handle)
 {
 	struct bus1_peer *peer = handle->holder;
 
@@ -646,7 +650,8 @@ static bool bus1_handle_stage_locked(struct bus1_handle *handle,
 	lockdep_assert_held(&handle->node->lock);
 
 	sealed = bus1_queue_stage_locked(&handle->holder->queue,
-					 &handle->notify, &death->tx, stamp);
+					 &bus1_peer_queue_ops, &handle->notify,
+					 &death->tx, stamp);
 	/* Who is not alive yet is told when it joins */
 	if (handle->notify.state != BUS1_ENTRY_IDLE) {
 		handle->is_notified = true;

@@ -105,7 +105,7 @@ struct bus1_node *bus1_node_new(struct bus1_peer *owner, u64 id)
 	return node;
 }
 
-static void bus1_node_free(struct kref *ref)
+static noinline void bus1_node_free(struct kref *ref)
 {
 	struct bus1_node *node = container_of(ref, struct bus1_node, ref);
 
@@ -151,7 +151,7 @@ bool bus1_node_is_sealed(struct bus1_node *node, struct bus1_stamp *stamp)
 }
 
 /* bus1_node_destroyed(), where a destruction has begun at least. */
-bool bus1_node_is_dead(struct bus1_node *node)
+noinline bool bus1_node_is_dead(struct bus1_node *node)
 {
 	struct bus1_stamp stamp;
 
@@ -233,7 +233,8 @@ static bool bus1_node_release_locked(struct bus1_node *node, u64 *ts)
 		node->release_again = true;
 		return false;
 	}
-	if (!bus1_queue_commit_locked(&node->owner->queue, &node->release, ts))
+	if (!bus1_queue_commit_locked(&node->owner->queue, &bus1_peer_queue_ops,
+				      &node->release, ts))
 		return false;
 	bus1_node_trace_release_locked(node);
 	kref_get(&node->ref);
@@ -324,6 +325,7 @@ void bus1_node_release_done(struct bus1_node *node, bool received)
 	} else {
 		bus1_queue_done(&node->release);
 		again = again && bus1_queue_commit_at_locked(queue,
+							     &bus1_peer_queue_ops,
 							     &node->release,
 							     &stamp);
 		if (again) {
@@ -351,6 +353,7 @@ void bus1_node_purge(struct bus1_node *node)
 {
 	LIST_HEAD(drops);
 
-	bus1_queue_purge(&node->owner->queue, &node->queued, &drops);
+	bus1_queue_purge(&node->owner->queue, &bus1_peer_queue_ops, &node->queued,
+			 &drops);
 	bus1_peer_free_drops(&drops);
 }

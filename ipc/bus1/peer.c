@@ -79,7 +79,8 @@ static bool bus1_peer_entry_is_kept(const struct bus1_queue_entry *entry)
 	return entry->type == BUS1_ENTRY_DESTROY;
 }
 
-static const struct bus1_queue_ops bus1_peer_queue_ops = {
+/* What the queues of all peers ask. */
+const struct bus1_queue_ops bus1_peer_queue_ops = {
 	.stale	= bus1_peer_entry_is_stale,
 	.keep	= bus1_peer_entry_is_kept,
 };
@@ -117,7 +118,7 @@ struct bus1_peer *bus1_peer_new(kuid_t uid)
 	bus1_quota_init(&peer->quota, peer->user, peer->id);
 	init_waitqueue_head(&peer->waitq);
 	bus1_handle_table_init(&peer->handles);
-	bus1_queue_init(&peer->queue, &bus1_peer_queue_ops);
+	bus1_queue_init(&peer->queue);
 	mutex_init(&peer->destroy_mutex);
 	init_rwsem(&peer->birth_sem);
 	mutex_init(&peer->recv_mutex);
@@ -230,7 +231,7 @@ bool bus1_peer_is_ready(struct bus1_peer *peer)
 	LIST_HEAD(drops);
 	bool ready;
 
-	ready = bus1_queue_peek(&peer->queue, &drops);
+	ready = bus1_queue_peek(&peer->queue, &bus1_peer_queue_ops, &drops);
 	if (!list_empty(&drops))
 		bus1_peer_free_drops(&drops);
 	return ready;
@@ -267,7 +268,7 @@ static void bus1_peer_flush(struct bus1_peer *peer, struct bus1_death *death)
 	bus1_peer_mark_seed(peer, false);
 
 	bus1_tx_sealed(&death->tx, &stamp);
-	bus1_queue_flush(&peer->queue, &stamp, &drops);
+	bus1_queue_flush(&peer->queue, &bus1_peer_queue_ops, &stamp, &drops);
 	bus1_peer_free_drops(&drops);
 	/* Whoever was woken up for an entry that was kept may have missed it */
 	wake_up_all(&peer->waitq);

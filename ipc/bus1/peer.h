@@ -108,6 +108,8 @@ struct bus1_peer {
 	bool is_torn_down;
 };
 
+extern const struct bus1_queue_ops bus1_peer_queue_ops;
+
 struct bus1_peer *bus1_peer_new(kuid_t uid);
 struct bus1_peer *bus1_peer_ref(struct bus1_peer *peer);
 void bus1_peer_unref(struct bus1_peer *peer);

@@ -243,7 +243,8 @@ int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
 		return r;
 	}
 
-	recv->entry = bus1_queue_claim(&peer->queue, &drops, &recv->more);
+	recv->entry = bus1_queue_claim(&peer->queue, &bus1_peer_queue_ops,
+				       &drops, &recv->more);
 	if (!list_empty(&drops))
 		bus1_peer_free_drops(&drops);
 	if (!recv->entry) {

@@ -386,7 +386,8 @@ static void bus1_send_unicast(struct bus1_peer *sender,
 
 	/* If added, the message belongs to the receiver from here on */
 	spin_lock(&peer->queue.lock);
-	added = bus1_queue_commit_locked(&peer->queue, &message->entry, &ts);
+	added = bus1_queue_commit_locked(&peer->queue, &bus1_peer_queue_ops,
+					 &message->entry, &ts);
 	if (added)
 		trace_bus1_commit(sender, message->node, &message->layout,
 				  &message->entry.stamp);
@@ -409,7 +410,8 @@ static void bus1_send_stage(struct bus1_send_dest *dest, struct bus1_tx *tx)
 	bool added;
 
 	spin_lock(&queue->lock);
-	bus1_queue_stage_locked(queue, &message->entry, tx, &stamp);
+	bus1_queue_stage_locked(queue, &bus1_peer_queue_ops, &message->entry, tx,
+				&stamp);
 	added = message->entry.state != BUS1_ENTRY_IDLE;
 	if (added)
 		trace_bus1_stage(dest->handle->holder, message->node, tx);

@@ -77,7 +77,8 @@ static u64 bus1_tx_id(void)
 u64 bus1_clock_now(void)
 {
 	/*
-	 * [clock:B] pairs with [clock:A] in bus1_clock_pass(): what was loaded
+	 * [clock:B] pairs with [clock:A] in bus1_clock_pass() and in
+	 * bus1_queue_try_pass_locked(): what was loaded
 	 * before, and so whatever told of the other transaction, comes before
 	 * the clock is read. ktime_get_ns() sees to that.
 	 */
@@ -86,7 +87,7 @@ u64 bus1_clock_now(void)
 
 /**
  * bus1_clock_pass() - wait until a timestamp is in the past
- * @ts: timestamp, in nanoseconds, taken from the clock
+ * @ts: timestamp, in nanoseconds, taken from the clock; 0 if that is done
  *
  * That is the granularity of the clock at most: nothing is ever stamped with a
  * time that the clock has not shown yet.
@@ -95,6 +96,8 @@ u64 bus1_clock_now(void)
  */
 void bus1_clock_pass(u64 ts)
 {
+	if (!ts)
+		return;
 	/*
 	 * [clock:A] pairs with [clock:B] in bus1_clock_now(): what is stored
 	 * after this depends on what was read here.
@@ -203,11 +206,10 @@ u64 bus1_tx_seal(struct bus1_tx *tx)
 /**
  * bus1_queue_init() - make an empty queue
  * @queue: queue to initialize
- * @ops: callbacks
  *
  * Context: Any.
  */
-void bus1_queue_init(struct bus1_queue *queue, const struct bus1_queue_ops *ops)
+void bus1_queue_init(struct bus1_queue *queue)
 {
 	spin_lock_init(&queue->lock);
 	queue->ready = RB_ROOT_CACHED;
@@ -215,8 +217,8 @@ void bus1_queue_init(struct bus1_queue *queue, const struct bus1_queue_ops *ops)
 	INIT_LIST_HEAD(&queue->staged);
 	queue->floor = 0;
 	queue->n = 0;
+	queue->passed = 0;
 	queue->closed = false;
-	queue->ops = ops;
 }
 
 /**
@@ -270,9 +272,10 @@ static void bus1_queue_join_rings(struct list_head *a, struct list_head *b)
 }
 
 /* Two groups of one transaction become one. */
-static void bus1_queue_join_locked(struct bus1_queue *queue,
-				   struct bus1_queue_entry *at,
-				   struct bus1_queue_entry *leader, bool front)
+static noinline void bus1_queue_join_locked(struct bus1_queue *queue,
+					    struct bus1_queue_entry *at,
+					    struct bus1_queue_entry *leader,
+					    bool front)
 {
 	if (!front) {
 		bus1_queue_join_rings(&at->group, &leader->group);
@@ -358,7 +361,7 @@ static void bus1_queue_add_locked(struct bus1_queue *queue,
 	entry->state = state;
 	if (entry->siblings)
 		hlist_add_head(&entry->sibling, entry->siblings);
-	++queue->n;
+	WRITE_ONCE(queue->n, queue->n + 1);
 }
 
 static bool bus1_queue_is_ready(const struct bus1_queue_entry *leader)
@@ -380,8 +383,29 @@ static __always_inline void bus1_queue_get_stamp_locked(struct bus1_queue *queue
 	stamp->id = bus1_tx_id();
 }
 
+/*
+ * See the clock pass @ts, unless it ticks so slowly that it has yet to do so. Then
+ * nobody has to look again: neither who commits, nor who reads.
+ */
+static __always_inline bool bus1_queue_try_pass_locked(struct bus1_queue *queue,
+						       u64 ts)
+{
+	lockdep_assert_held(&queue->lock);
+
+	/*
+	 * [clock:A] pairs with [clock:B] in bus1_clock_now(), and [passed:A] with
+	 * [passed:B] in bus1_queue_now_locked(): that nobody looks again depends
+	 * on what was read here.
+	 */
+	if (bus1_clock_now() <= ts)
+		return false;
+	queue->passed = max(queue->passed, ts);
+	return true;
+}
+
 static __always_inline bool
 bus1_queue_add_at_locked(struct bus1_queue *queue,
+			 const struct bus1_queue_ops *ops,
 			 struct bus1_queue_entry *entry,
 			 const struct bus1_stamp *stamp)
 {
@@ -391,7 +415,7 @@ bus1_queue_add_at_locked(struct bus1_queue *queue,
 		return false;
 
 	entry->stamp = *stamp;
-	if (queue->ops->stale(entry, stamp))
+	if (ops->stale(entry, stamp))
 		return false;
 
 	entry->tx = NULL;
@@ -415,6 +439,7 @@ void bus1_queue_stamp_locked(struct bus1_queue *queue, struct bus1_stamp *stamp)
 /**
  * bus1_queue_commit_at_locked() - add an entry of its own, at a position it has
  * @queue: queue to add to
+ * @ops: callbacks
  * @entry: idle entry
  * @stamp: position, of bus1_queue_stamp_locked(); nothing was claimed since
  *
@@ -425,18 +450,21 @@ void bus1_queue_stamp_locked(struct bus1_queue *queue, struct bus1_stamp *stamp)
  *	entry at once.
  */
 bool bus1_queue_commit_at_locked(struct bus1_queue *queue,
+				 const struct bus1_queue_ops *ops,
 				 struct bus1_queue_entry *entry,
 				 const struct bus1_stamp *stamp)
 {
-	return bus1_queue_add_at_locked(queue, entry, stamp);
+	return bus1_queue_add_at_locked(queue, ops, entry, stamp);
 }
 
 /**
  * bus1_queue_commit_locked() - add an entry of its own
  * @queue: queue to add to
+ * @ops: callbacks
  * @entry: idle entry
  * @ts: where to store the timestamp, in nanoseconds; to be passed before
- *	anybody learns of the entry, and before the queue's reader is woken up
+ *	anybody learns of the entry, and before the queue's reader is woken up. 0 if
+ *	it has passed
  *
  * The entry is a transaction of its own.
  *
@@ -445,13 +473,18 @@ bool bus1_queue_commit_at_locked(struct bus1_queue *queue,
  *	entry at once.
  */
 bool bus1_queue_commit_locked(struct bus1_queue *queue,
+			      const struct bus1_queue_ops *ops,
 			      struct bus1_queue_entry *entry, u64 *ts)
 {
 	struct bus1_stamp stamp;
 
 	bus1_queue_get_stamp_locked(queue, &stamp);
 	*ts = stamp.ts;
-	return bus1_queue_add_at_locked(queue, entry, &stamp);
+	if (!bus1_queue_add_at_locked(queue, ops, entry, &stamp))
+		return false;
+	if (bus1_queue_try_pass_locked(queue, stamp.ts))
+		*ts = 0;
+	return true;
 }
 
 /*
@@ -459,24 +492,25 @@ bool bus1_queue_commit_locked(struct bus1_queue *queue,
  * will be from now on. The latter may still get a time a little below, read before;
  * then it overlaps with what makes it stale, and may just as well be dropped.
  */
-static bool bus1_queue_is_doomed(struct bus1_queue *queue,
+static bool bus1_queue_is_doomed(const struct bus1_queue_ops *ops,
 				 struct bus1_queue_entry *entry, bool sealed,
 				 const struct bus1_stamp *stamp)
 {
 	struct bus1_stamp below = { .ts = U64_MAX, .id = U64_MAX };
 
 	if (sealed)
-		return queue->ops->stale(entry, stamp);
+		return ops->stale(entry, stamp);
 	/* Mostly nothing makes it stale, ever: that needs no clock */
-	if (!queue->ops->stale(entry, &below))
+	if (!ops->stale(entry, &below))
 		return false;
 	below.ts = bus1_clock_now() - 1;
-	return queue->ops->stale(entry, &below);
+	return ops->stale(entry, &below);
 }
 
 /**
  * bus1_queue_stage_locked() - add an entry of a transaction
  * @queue: queue to add to
+ * @ops: callbacks
  * @entry: idle entry
  * @tx: transaction it belongs to; may be sealed, above queue->floor
  * @stamp: position of @tx if it is sealed
@@ -487,6 +521,7 @@ static bool bus1_queue_is_doomed(struct bus1_queue *queue,
  *	the queue is closed, or is sure to drop it.
  */
 bool bus1_queue_stage_locked(struct bus1_queue *queue,
+			     const struct bus1_queue_ops *ops,
 			     struct bus1_queue_entry *entry,
 			     struct bus1_tx *tx, struct bus1_stamp *stamp)
 {
@@ -496,7 +531,7 @@ bool bus1_queue_stage_locked(struct bus1_queue *queue,
 	lockdep_assert_held(&queue->lock);
 
 	sealed = bus1_tx_push(tx, queue->floor, stamp);
-	if (queue->closed || bus1_queue_is_doomed(queue, entry, sealed, stamp))
+	if (queue->closed || bus1_queue_is_doomed(ops, entry, sealed, stamp))
 		return sealed;
 
 	entry->stamp = *stamp;
@@ -522,9 +557,9 @@ bool bus1_queue_stage_locked(struct bus1_queue *queue,
 	return sealed;
 }
 
-/* Take an entry off. The next one of its group takes its place. */
-static void bus1_queue_unlink_locked(struct bus1_queue *queue,
-				     struct bus1_queue_entry *entry, u8 state)
+/* Leave the others. The next one of the group takes the place of its leader. */
+static noinline void bus1_queue_leave_locked(struct bus1_queue *queue,
+					     struct bus1_queue_entry *entry)
 {
 	struct bus1_queue_entry *next;
 
@@ -548,14 +583,27 @@ static void bus1_queue_unlink_locked(struct bus1_queue *queue,
 		}
 	} else if (!bus1_queue_is_ready(entry)) {
 		list_del(&entry->link);
-	} else if (queue->last == rb_first_cached(&queue->ready)) {
-		/* The only one, as is usual where messages are waited for */
-		queue->ready = RB_ROOT_CACHED;
-		queue->last = NULL;
 	} else {
 		if (queue->last == &entry->rb)
 			queue->last = rb_prev(&entry->rb);
 		rb_erase_cached(&entry->rb, &queue->ready);
+	}
+}
+
+/* Take an entry off. */
+static void bus1_queue_unlink_locked(struct bus1_queue *queue,
+				     struct bus1_queue_entry *entry, u8 state)
+{
+	lockdep_assert_held(&queue->lock);
+
+	if (entry->leader && list_empty(&entry->group) &&
+	    bus1_queue_is_ready(entry) &&
+	    queue->last == rb_first_cached(&queue->ready)) {
+		/* The only one, as is usual where messages are waited for */
+		queue->ready = RB_ROOT_CACHED;
+		queue->last = NULL;
+	} else {
+		bus1_queue_leave_locked(queue, entry);
 	}
 
 	if (entry->siblings)
@@ -564,7 +612,7 @@ static void bus1_queue_unlink_locked(struct bus1_queue *queue,
 	entry->placed = false;
 	entry->tx = NULL;
 	entry->state = state;
-	--queue->n;
+	WRITE_ONCE(queue->n, queue->n - 1);
 }
 
 /**
@@ -621,7 +669,7 @@ void bus1_queue_settle(struct bus1_queue *queue, struct bus1_tx *tx)
 }
 
 /* Move all groups that were sealed since to the ready ones. */
-static void bus1_queue_collect_locked(struct bus1_queue *queue)
+static noinline void bus1_queue_collect_locked(struct bus1_queue *queue)
 {
 	struct bus1_queue_entry *leader, *t;
 	struct bus1_stamp stamp;
@@ -637,7 +685,7 @@ static void bus1_queue_collect_locked(struct bus1_queue *queue)
  * Push everything that is staged above @ts. What turns out to be sealed becomes
  * ready.
  */
-static void bus1_queue_push_locked(struct bus1_queue *queue, u64 ts)
+static noinline void bus1_queue_push_locked(struct bus1_queue *queue, u64 ts)
 {
 	struct bus1_queue_entry *leader, *t;
 	struct bus1_stamp stamp;
@@ -653,12 +701,31 @@ static void bus1_queue_push_locked(struct bus1_queue *queue, u64 ts)
 	}
 }
 
-static void bus1_queue_drop_locked(struct bus1_queue *queue,
-				   struct bus1_queue_entry *entry,
-				   struct list_head *drops)
+static noinline void bus1_queue_drop_locked(struct bus1_queue *queue,
+					    struct bus1_queue_entry *entry,
+					    struct list_head *drops)
 {
 	bus1_queue_unlink_locked(queue, entry, BUS1_ENTRY_IDLE);
 	list_add_tail(&entry->link, drops);
+}
+
+/*
+ * The clock, or what it has shown before if that is enough to hand out all that is there:
+ * nothing is staged, and the last one has passed.
+ */
+static __always_inline u64 bus1_queue_now_locked(const struct bus1_queue *queue)
+{
+	lockdep_assert_held(&queue->lock);
+
+	/*
+	 * [passed:B] pairs with [passed:A] in bus1_queue_try_pass_locked(): the clock was
+	 * read there before the lock was released.
+	 */
+	if (list_empty(&queue->staged) && queue->last &&
+	    rb_entry(queue->last, struct bus1_queue_entry, rb)->stamp.ts <=
+	    queue->passed)
+		return queue->passed + 1;
+	return bus1_clock_now();
 }
 
 /*
@@ -667,7 +734,8 @@ static void bus1_queue_drop_locked(struct bus1_queue *queue,
  * if that was a lot.
  */
 static __always_inline struct bus1_queue_entry *
-bus1_queue_next_locked(struct bus1_queue *queue, bool push,
+bus1_queue_next_locked(struct bus1_queue *queue,
+		       const struct bus1_queue_ops *ops, bool push,
 		       struct list_head *drops, bool *again)
 {
 	struct bus1_queue_entry *entry;
@@ -677,7 +745,7 @@ bus1_queue_next_locked(struct bus1_queue *queue, bool push,
 	*again = false;
 	if (!queue->n)
 		return NULL;
-	now = bus1_clock_now();
+	now = bus1_queue_now_locked(queue);
 	if (!list_empty(&queue->staged))
 		bus1_queue_collect_locked(queue);
 
@@ -696,7 +764,7 @@ bus1_queue_next_locked(struct bus1_queue *queue, bool push,
 			bus1_queue_push_locked(queue, now - 1);
 			continue;
 		}
-		if (!queue->ops->stale(entry, &entry->stamp))
+		if (!ops->stale(entry, &entry->stamp))
 			return entry;
 		bus1_queue_drop_locked(queue, entry, drops);
 		if (++n == BUS1_QUEUE_BATCH) {
@@ -716,9 +784,10 @@ static bool bus1_queue_continues_locked(struct bus1_queue *queue,
 }
 
 /* Whether there is one of the transaction at @stamp that is not stale. */
-static bool bus1_queue_has_more(struct bus1_queue *queue,
-				const struct bus1_stamp *stamp,
-				struct list_head *drops)
+static noinline bool bus1_queue_has_more(struct bus1_queue *queue,
+					 const struct bus1_queue_ops *ops,
+					 const struct bus1_stamp *stamp,
+					 struct list_head *drops)
 {
 	struct bus1_queue_entry *entry;
 	bool more, stale = true;
@@ -731,7 +800,7 @@ static bool bus1_queue_has_more(struct bus1_queue *queue,
 			if (!more)
 				break;
 			entry = bus1_queue_first_locked(queue);
-			stale = queue->ops->stale(entry, stamp);
+			stale = ops->stale(entry, stamp);
 			if (!stale)
 				break;
 			bus1_queue_drop_locked(queue, entry, drops);
@@ -746,6 +815,7 @@ static bool bus1_queue_has_more(struct bus1_queue *queue,
 /**
  * bus1_queue_claim() - take the next entry off, to be put back or received
  * @queue: queue to take it from
+ * @ops: callbacks
  * @drops: list that gets the entries, by their link, that were dropped
  * @more: set if another entry of the same transaction could be handed out next
  *
@@ -757,6 +827,7 @@ static bool bus1_queue_has_more(struct bus1_queue *queue,
  * Return: The entry, or NULL if none is ready.
  */
 struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
+					  const struct bus1_queue_ops *ops,
 					  struct list_head *drops, bool *more)
 {
 	struct bus1_queue_entry *entry;
@@ -771,7 +842,7 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 		 */
 		spin_lock(&queue->lock);
 		push = !list_empty(&queue->staged);
-		entry = bus1_queue_next_locked(queue, push, drops, &again);
+		entry = bus1_queue_next_locked(queue, ops, push, drops, &again);
 		if (entry) {
 			/* The floor rises before the lock is released */
 			queue->floor = max(queue->floor, entry->stamp.ts);
@@ -786,7 +857,7 @@ struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
 	} while (unlikely(again));
 
 	if (entry && *more)
-		*more = bus1_queue_has_more(queue, &entry->stamp, drops);
+		*more = bus1_queue_has_more(queue, ops, &entry->stamp, drops);
 	return entry;
 }
 
@@ -810,18 +881,20 @@ void bus1_queue_unclaim_locked(struct bus1_queue *queue,
 /**
  * bus1_queue_peek() - ask whether an entry is ready
  * @queue: queue to look at
+ * @ops: callbacks
  * @drops: list that gets the entries, by their link, that were dropped
  *
  * Context: Process context, may sleep.
  * Return: True if bus1_queue_claim() would return one.
  */
-bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops)
+bool bus1_queue_peek(struct bus1_queue *queue, const struct bus1_queue_ops *ops,
+		     struct list_head *drops)
 {
 	bool again, ready;
 
 	do {
 		spin_lock(&queue->lock);
-		ready = bus1_queue_next_locked(queue, false, drops, &again);
+		ready = bus1_queue_next_locked(queue, ops, false, drops, &again);
 		spin_unlock(&queue->lock);
 		if (unlikely(again))
 			cond_resched();
@@ -839,6 +912,7 @@ static void bus1_queue_break_locked(struct bus1_queue *queue)
 
 /* Take the first entry off if it comes before @stamp, and drop or keep it. */
 static bool bus1_queue_flush_one_locked(struct bus1_queue *queue,
+					const struct bus1_queue_ops *ops,
 					const struct bus1_stamp *stamp,
 					struct list_head *drops,
 					struct list_head *kept)
@@ -848,8 +922,7 @@ static bool bus1_queue_flush_one_locked(struct bus1_queue *queue,
 	if (!entry || bus1_stamp_cmp(&entry->stamp, stamp) > 0)
 		return false;
 
-	if (queue->ops->keep(entry) &&
-	    !queue->ops->stale(entry, &entry->stamp)) {
+	if (ops->keep(entry) && !ops->stale(entry, &entry->stamp)) {
 		bus1_queue_unlink_locked(queue, entry, BUS1_ENTRY_CLAIMED);
 		list_add_tail(&entry->link, kept);
 	} else {
@@ -861,6 +934,7 @@ static bool bus1_queue_flush_one_locked(struct bus1_queue *queue,
 /**
  * bus1_queue_flush() - drop what comes before a position
  * @queue: queue to flush, without a claimed entry; nothing claims one meanwhile
+ * @ops: callbacks
  * @stamp: position, in the past
  * @drops: list that gets the entries, by their link
  *
@@ -869,8 +943,8 @@ static bool bus1_queue_flush_one_locked(struct bus1_queue *queue,
  *
  * Context: Process context, may sleep.
  */
-void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
-		      struct list_head *drops)
+void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_queue_ops *ops,
+		      const struct bus1_stamp *stamp, struct list_head *drops)
 {
 	struct bus1_queue_entry *entry, *t;
 	unsigned int n = 0;
@@ -879,7 +953,7 @@ void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
 	spin_lock(&queue->lock);
 	queue->floor = max(queue->floor, stamp->ts);
 	bus1_queue_push_locked(queue, stamp->ts);
-	while (bus1_queue_flush_one_locked(queue, stamp, drops, &kept)) {
+	while (bus1_queue_flush_one_locked(queue, ops, stamp, drops, &kept)) {
 		if (++n % BUS1_QUEUE_BATCH == 0)
 			bus1_queue_break_locked(queue);
 	}
@@ -920,6 +994,7 @@ bus1_queue_find_stamp_locked(struct bus1_queue_entry *entry, bool *ready,
 /**
  * bus1_queue_purge() - drop what is stale on a list of siblings
  * @queue: queue to purge
+ * @ops: callbacks
  * @siblings: list of siblings to look at
  * @drops: list that gets the entries, by their link
  *
@@ -928,8 +1003,8 @@ bus1_queue_find_stamp_locked(struct bus1_queue_entry *entry, bool *ready,
  *
  * Context: Process context, may sleep.
  */
-void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
-		      struct list_head *drops)
+void bus1_queue_purge(struct bus1_queue *queue, const struct bus1_queue_ops *ops,
+		      struct hlist_head *siblings, struct list_head *drops)
 {
 	const struct bus1_stamp *stamp;
 	struct bus1_queue_entry *entry;
@@ -944,7 +1019,7 @@ void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
 		entry = hlist_entry(todo.first, struct bus1_queue_entry,
 				    sibling);
 		stamp = bus1_queue_find_stamp_locked(entry, &ready, &n);
-		if (bus1_queue_is_doomed(queue, entry, ready, stamp)) {
+		if (bus1_queue_is_doomed(ops, entry, ready, stamp)) {
 			bus1_queue_drop_locked(queue, entry, drops);
 		} else {
 			hlist_del(&entry->sibling);

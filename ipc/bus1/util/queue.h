@@ -32,6 +32,7 @@
  */
 
 #include <linux/atomic.h>
+#include <linux/compiler.h>
 #include <linux/list.h>
 #include <linux/rbtree.h>
 #include <linux/spinlock.h>
@@ -111,6 +112,11 @@ struct bus1_queue_entry {
 
 /**
  * struct bus1_queue_ops - what a queue asks its user
+ *
+ * The same for all calls on a queue. They come with each call, and are known to the
+ * compiler there, as &struct rhashtable_params are: where messages go through it, nothing
+ * is called through a pointer.
+ *
  * @stale: whether an entry at this position is to be dropped rather than
  *	handed out. Called with queue->lock held; must not sleep.
  * @keep: whether an entry that is not stale outlives bus1_queue_flush(). Called
@@ -131,9 +137,9 @@ struct bus1_queue_ops {
  * @staged: leaders of groups that may be unsealed, unordered (lock)
  * @floor: what was handed out has at most this timestamp, what is added gets a
  *	higher one (lock)
- * @n: number of entries (lock)
+ * @passed: the clock has shown a higher time than this (lock)
+ * @n: number of entries, without claimed ones (lock to change; read without)
  * @closed: no entry is added any more (lock)
- * @ops: callbacks (const)
  */
 struct bus1_queue {
 	spinlock_t lock; /* see above */
@@ -141,9 +147,9 @@ struct bus1_queue {
 	struct rb_node *last;
 	struct list_head staged;
 	u64 floor;
-	u64 n;
+	u64 passed;
+	unsigned long n;
 	bool closed;
-	const struct bus1_queue_ops *ops;
 };
 
 u64 bus1_clock_now(void);
@@ -173,19 +179,21 @@ static inline int bus1_stamp_cmp(const struct bus1_stamp *a,
 	return 0;
 }
 
-void bus1_queue_init(struct bus1_queue *queue,
-		     const struct bus1_queue_ops *ops);
+void bus1_queue_init(struct bus1_queue *queue);
 void bus1_queue_deinit(struct bus1_queue *queue);
 void bus1_queue_entry_init(struct bus1_queue_entry *entry, u8 type);
 
 void bus1_queue_stamp_locked(struct bus1_queue *queue,
 			     struct bus1_stamp *stamp);
 bool bus1_queue_commit_at_locked(struct bus1_queue *queue,
+				 const struct bus1_queue_ops *ops,
 				 struct bus1_queue_entry *entry,
 				 const struct bus1_stamp *stamp);
 bool bus1_queue_commit_locked(struct bus1_queue *queue,
+			      const struct bus1_queue_ops *ops,
 			      struct bus1_queue_entry *entry, u64 *ts);
 bool bus1_queue_stage_locked(struct bus1_queue *queue,
+			     const struct bus1_queue_ops *ops,
 			     struct bus1_queue_entry *entry,
 			     struct bus1_tx *tx, struct bus1_stamp *stamp);
 bool bus1_queue_remove_locked(struct bus1_queue *queue,
@@ -193,16 +201,34 @@ bool bus1_queue_remove_locked(struct bus1_queue *queue,
 void bus1_queue_settle(struct bus1_queue *queue, struct bus1_tx *tx);
 
 struct bus1_queue_entry *bus1_queue_claim(struct bus1_queue *queue,
+					  const struct bus1_queue_ops *ops,
 					  struct list_head *drops, bool *more);
 void bus1_queue_unclaim_locked(struct bus1_queue *queue,
 			       struct bus1_queue_entry *entry);
-bool bus1_queue_peek(struct bus1_queue *queue, struct list_head *drops);
-void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_stamp *stamp,
-		      struct list_head *drops);
-void bus1_queue_purge(struct bus1_queue *queue, struct hlist_head *siblings,
-		      struct list_head *drops);
+bool bus1_queue_peek(struct bus1_queue *queue, const struct bus1_queue_ops *ops,
+		     struct list_head *drops);
+void bus1_queue_flush(struct bus1_queue *queue, const struct bus1_queue_ops *ops,
+		      const struct bus1_stamp *stamp, struct list_head *drops);
+void bus1_queue_purge(struct bus1_queue *queue, const struct bus1_queue_ops *ops,
+		      struct hlist_head *siblings, struct list_head *drops);
 bool bus1_queue_close(struct bus1_queue *queue, struct list_head *drops);
 u64 bus1_queue_length(struct bus1_queue *queue);
+
+/**
+ * bus1_queue_is_empty() - ask whether there is nothing in a queue
+ * @queue: queue to ask
+ *
+ * Nor was there, if this is so, anything on it that the caller could know of. What is claimed,
+ * or off the queue for a moment, does not count; what is staged, or stale, does.
+ *
+ * Context: Any. To be called after a full barrier by those who must not miss an entry.
+ * Return: True if so.
+ */
+static inline bool bus1_queue_is_empty(const struct bus1_queue *queue)
+{
+	/* [known:B] pairs with [known:A] in bus1_peer_wake() */
+	return !READ_ONCE(queue->n);
+}
 
 /**
  * bus1_queue_done() - a claimed entry was received

@@ -6,13 +6,15 @@
  * bus1_queue_commit_locked(), bus1_peer_wake()		Sender
  * bus1_ioctl_recv_wait(), wait_woken()			PEEK and SLEEP in Thread
  * bus1_ioctl_recv_wake()				wake()
+ * bus1_recv_is_idle()					IDLE in Thread
  * bus1_recv_prepare(), bus1_recv_put_back()		CLAIM and BACK in Thread
  *
  * __wake_up() walks the exclusive waiters until one was asleep, with the lock of the
  * wait queue held: one step. A thread that leaves because of a signal, or of a deadline,
  * which is the same here, hands the wake-up on (V_NO_HAND_MUTEX, V_NO_HAND_WAIT: it does
  * not); so does one whose RECV fails (V_NO_HAND_BACK). The queue is its lock and stamps:
- * order.pml has the rest of it.
+ * order.pml has the rest of it. What was read of the clock under that lock before, queue->passed,
+ * is as good as reading it: that is one of the values which clock_now() chooses from.
  */
 #define NM	2			/* messages */
 #ifndef NT
@@ -112,8 +114,9 @@ proctype Thread(byte me)
 {
 	byte b, n, fails, stamp;
 
-claim:	/* bus1_recv_prepare() */
+claim:	/* bus1_recv_prepare(); but bus1_recv_is_idle() without recv_mutex */
 	if
+	:: ts[0] == 0 && ts[1] == 0 -> goto wait
 	:: atomic { !rmutex -> rmutex = true }
 	:: me == 0 && leaves ->
 		/* mutex_lock_interruptible() */
@@ -143,7 +146,7 @@ claim:	/* bus1_recv_prepare() */
 		goto end
 	:: b == NM
 	fi;
-	/* bus1_ioctl_recv_wait(): on the queue first, then look */
+wait:	/* bus1_ioctl_recv_wait(): on the queue first, then look */
 #ifdef V_LOOK_FIRST
 	atomic { lowest(b) };
 	if

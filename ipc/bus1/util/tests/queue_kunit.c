@@ -61,10 +61,10 @@ static u64 commit(struct bus1_queue *queue, struct note *note)
 	u64 ts = 0;
 
 	spin_lock(&queue->lock);
-	bus1_queue_commit_locked(queue, &note->entry, &ts);
+	bus1_queue_commit_locked(queue, &note_ops, &note->entry, &ts);
 	spin_unlock(&queue->lock);
 	bus1_clock_pass(ts);
-	return ts;
+	return note->entry.stamp.ts;
 }
 
 static bool stage(struct bus1_queue *queue, struct note *note,
@@ -74,7 +74,7 @@ static bool stage(struct bus1_queue *queue, struct note *note,
 	bool sealed;
 
 	spin_lock(&queue->lock);
-	sealed = bus1_queue_stage_locked(queue, &note->entry, tx, &stamp);
+	sealed = bus1_queue_stage_locked(queue, &note_ops, &note->entry, tx, &stamp);
 	spin_unlock(&queue->lock);
 	return sealed;
 }
@@ -120,7 +120,7 @@ static struct note *claim(struct kunit *test, struct bus1_queue *queue,
 	LIST_HEAD(drops);
 	bool any = false;
 
-	entry = bus1_queue_claim(queue, &drops, &any);
+	entry = bus1_queue_claim(queue, &note_ops, &drops, &any);
 	list_for_each(link, &drops)
 		--n_drops;
 	KUNIT_EXPECT_EQ_MSG(test, n_drops, 0, "entries dropped");
@@ -153,7 +153,7 @@ static void bus1_queue_test_fifo(struct kunit *test)
 	unsigned int i;
 	u64 ts, last = 0;
 
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(notes, ARRAY_SIZE(notes));
 	for (i = 0; i < ARRAY_SIZE(notes); ++i) {
 		ts = commit(&queue, &notes[i]);
@@ -181,8 +181,8 @@ static void bus1_queue_test_stopped_sender(struct kunit *test)
 	struct bus1_tx tx;
 	u64 ts_a, ts_b, ts;
 
-	bus1_queue_init(&queues[0], &note_ops);
-	bus1_queue_init(&queues[1], &note_ops);
+	bus1_queue_init(&queues[0]);
+	bus1_queue_init(&queues[1]);
 	notes_init(m, 2);
 	notes_init(&a, 1);
 	notes_init(&b, 1);
@@ -219,8 +219,8 @@ static void bus1_queue_test_crossing(struct kunit *test)
 	struct bus1_queue queues[2];
 	struct bus1_tx tx_x, tx_y;
 
-	bus1_queue_init(&queues[0], &note_ops);
-	bus1_queue_init(&queues[1], &note_ops);
+	bus1_queue_init(&queues[0]);
+	bus1_queue_init(&queues[1]);
 	notes_init(x, 2);
 	notes_init(y, 2);
 	bus1_tx_init(&tx_x);
@@ -257,8 +257,8 @@ static void bus1_queue_test_strangers(struct kunit *test)
 	struct bus1_tx tx;
 	u64 ts1, ts2, ts3;
 
-	bus1_queue_init(&d, &note_ops);
-	bus1_queue_init(&e, &note_ops);
+	bus1_queue_init(&d);
+	bus1_queue_init(&e);
 	notes_init(&m1, 1);
 	notes_init(&m2, 1);
 	notes_init(m3, 2);
@@ -291,7 +291,7 @@ static void bus1_queue_test_future(struct kunit *test)
 	struct bus1_tx txs[2];
 	u64 ts, start;
 
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(&early, 1);
 	notes_init(&late, 1);
 	bus1_tx_init(&txs[0]);
@@ -334,8 +334,8 @@ static void bus1_queue_test_tie(struct kunit *test)
 	unsigned int i;
 	u64 ts;
 
-	bus1_queue_init(&queues[0], &note_ops);
-	bus1_queue_init(&queues[1], &note_ops);
+	bus1_queue_init(&queues[0]);
+	bus1_queue_init(&queues[1]);
 	notes_init(x, 2);
 	notes_init(y, 2);
 	bus1_tx_init(&tx_x);
@@ -374,7 +374,7 @@ static void bus1_queue_test_group(struct kunit *test)
 	unsigned int i;
 	bool more;
 
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(notes, ARRAY_SIZE(notes));
 	notes_init(&other, 1);
 	bus1_tx_init(&tx);
@@ -418,7 +418,7 @@ static void bus1_queue_test_no_more(struct kunit *test)
 	unsigned int i;
 	bool more;
 
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(notes, ARRAY_SIZE(notes));
 	bus1_tx_init(&tx);
 	for (i = 0; i < ARRAY_SIZE(notes); ++i)
@@ -442,7 +442,7 @@ static void bus1_queue_test_many_stale(struct kunit *test)
 	unsigned int i;
 
 	notes = notes_new(test, n);
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(&live, 1);
 	for (i = 0; i < n; ++i)
 		commit(&queue, &notes[i]);
@@ -454,13 +454,13 @@ static void bus1_queue_test_many_stale(struct kunit *test)
 	check_queue_empty(test, &queue);
 
 	/* None behind them: poll must not say so */
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(notes, n);
 	for (i = 0; i < n; ++i)
 		commit(&queue, &notes[i]);
 	for (i = 0; i < n; ++i)
 		notes[i].stale = true;
-	KUNIT_EXPECT_FALSE(test, bus1_queue_peek(&queue, &drops));
+	KUNIT_EXPECT_FALSE(test, bus1_queue_peek(&queue, &note_ops, &drops));
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&drops), n);
 	check_queue_empty(test, &queue);
 }
@@ -483,19 +483,19 @@ static void bus1_queue_test_purge_group(struct kunit *test)
 	nodes = kunit_kcalloc(test, n, sizeof(*nodes), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, nodes);
 	notes = notes_new(test, n);
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	bus1_tx_init(&tx);
 	for (i = 0; i < n; ++i) {
 		notes[i].entry.siblings = &nodes[i];
 		KUNIT_EXPECT_FALSE(test, stage(&queue, &notes[i], &tx));
 	}
 	/* Not sealed: nothing to take note of */
-	bus1_queue_purge(&queue, &nodes[1], &drops);
+	bus1_queue_purge(&queue, &note_ops, &nodes[1], &drops);
 	KUNIT_EXPECT_FALSE(test, notes[1].entry.placed);
 	ts = seal(&tx);
 	bus1_queue_settle(&queue, &tx);
 
-	bus1_queue_purge(&queue, &nodes[10], &drops);
+	bus1_queue_purge(&queue, &note_ops, &nodes[10], &drops);
 	for (i = 1; i < n; ++i) {
 		KUNIT_EXPECT_EQ(test, notes[i].entry.placed, i >= 10);
 		if (i >= 10)
@@ -506,7 +506,7 @@ static void bus1_queue_test_purge_group(struct kunit *test)
 	/* Every other one goes, and that is forgotten with it */
 	for (i = 1; i < n; i += 2) {
 		notes[i].stale = true;
-		bus1_queue_purge(&queue, &nodes[i], &drops);
+		bus1_queue_purge(&queue, &note_ops, &nodes[i], &drops);
 		KUNIT_EXPECT_FALSE(test, notes[i].entry.placed);
 		KUNIT_EXPECT_TRUE(test, hlist_empty(&nodes[i]));
 	}
@@ -523,7 +523,7 @@ static void bus1_queue_test_stale_at_once(struct kunit *test)
 	struct note notes[2];
 	struct bus1_tx tx;
 
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(notes, ARRAY_SIZE(notes));
 	notes[0].stale = true;
 	notes[1].stale = true;
@@ -548,7 +548,7 @@ static void bus1_queue_test_flush(struct kunit *test)
 	unsigned int i;
 
 	before = notes_new(test, n);
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(&after, 1);
 	notes_init(&open, 1);
 	bus1_tx_init(&tx);
@@ -562,7 +562,7 @@ static void bus1_queue_test_flush(struct kunit *test)
 	stamp.id = 0;
 	bus1_clock_pass(stamp.ts);
 	commit(&queue, &after);
-	bus1_queue_flush(&queue, &stamp, &drops);
+	bus1_queue_flush(&queue, &note_ops, &stamp, &drops);
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&drops), 181);
 	KUNIT_EXPECT_GT(test, seal(&tx), stamp.ts);
 
@@ -588,7 +588,7 @@ static void bus1_queue_test_close(struct kunit *test)
 
 	ready = notes_new(test, n);
 	staged = notes_new(test, n);
-	bus1_queue_init(&queue, &note_ops);
+	bus1_queue_init(&queue);
 	notes_init(late, ARRAY_SIZE(late));
 	bus1_tx_init(&tx);
 	for (i = 0; i < n; ++i) {
@@ -667,7 +667,8 @@ static void bus1_queue_test_ids(struct kunit *test)
  * @notes: an entry for each queue
  * @dests: the queues that it goes to, a bit each
  * @aborted: it was taken back
- * @ts: the timestamp that the sender was told
+ * @ts: the timestamp
+ * @unpassed: what the sender has to pass
  * @seen: the position that each reader saw, or 0
  */
 struct letter {
@@ -676,6 +677,7 @@ struct letter {
 	u8 dests;
 	bool aborted;
 	u64 ts;
+	u64 unpassed;
 	struct bus1_stamp seen[N_QUEUES];
 };
 
@@ -709,8 +711,9 @@ static void post_send_one(struct bus1_crew *crew, struct post *post,
 	bool added;
 
 	spin_lock(&queue->lock);
-	added = bus1_queue_commit_locked(queue, &letter->notes[q].entry,
-					 &letter->ts);
+	added = bus1_queue_commit_locked(queue, &note_ops, &letter->notes[q].entry,
+					 &letter->unpassed);
+	letter->ts = letter->notes[q].entry.stamp.ts;
 	letter->tx.id = letter->notes[q].entry.stamp.id;
 	spin_unlock(&queue->lock);
 	bus1_crew_expect(crew, added);
@@ -732,6 +735,7 @@ static void post_send_many(struct bus1_crew *crew, struct post *post,
 	}
 	if (!letter->aborted) {
 		letter->ts = bus1_tx_seal(&letter->tx);
+		letter->unpassed = letter->ts;
 		return;
 	}
 	for (q = 0; q < N_QUEUES; ++q) {
@@ -766,7 +770,7 @@ static void post_send(struct bus1_crew *crew, struct post *post,
 		}
 		if (!letter->aborted) {
 			bus1_crew_expect(crew, letter->ts > known);
-			bus1_clock_pass(letter->ts);
+			bus1_clock_pass(letter->unpassed);
 			post_learn(post, letter->ts);
 			for (q = 0; letter->dests & (letter->dests - 1) &&
 			     q < N_QUEUES; ++q) {
@@ -791,8 +795,8 @@ static bool post_receive_one(struct bus1_crew *crew, struct post *post,
 	LIST_HEAD(drops);
 	bool ready, more;
 
-	ready = bus1_queue_peek(queue, &drops);
-	entry = bus1_queue_claim(queue, &drops, &more);
+	ready = bus1_queue_peek(queue, &note_ops, &drops);
+	entry = bus1_queue_claim(queue, &note_ops, &drops, &more);
 	bus1_crew_expect(crew, list_empty(&drops));
 	bus1_crew_expect(crew, entry || !ready);
 	if (!entry)
@@ -801,7 +805,7 @@ static bool post_receive_one(struct bus1_crew *crew, struct post *post,
 	bus1_crew_expect(crew, bus1_stamp_cmp(last, &entry->stamp) < 0);
 	if (retry) {
 		put_back(queue, container_of(entry, struct note, entry));
-		again = bus1_queue_claim(queue, &drops, &more);
+		again = bus1_queue_claim(queue, &note_ops, &drops, &more);
 		bus1_crew_expect(crew, again == entry);
 		if (!again)
 			return false;
@@ -874,7 +878,7 @@ static void bus1_queue_test_threads(struct kunit *test)
 				 GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, post->letters);
 	for (i = 0; i < N_QUEUES; ++i)
-		bus1_queue_init(&post->queues[i], &note_ops);
+		bus1_queue_init(&post->queues[i]);
 	atomic_set(&post->n_sending, N_SENDERS);
 
 	bus1_crew_start(test, crew, N_SENDERS + N_QUEUES, post_work, post);
