@@ -75,20 +75,41 @@ int bus1_layout_init(struct bus1_layout *layout, u64 n_bytes, u64 n_handles,
 	return layout->size > INT_MAX ? -EMSGSIZE : 0;
 }
 
+/* KASAN and KMSAN shall see each message end, unless a build says otherwise. */
+#ifndef BUS1_MESSAGE_KEEP
+#define BUS1_MESSAGE_KEEP	(!IS_ENABLED(CONFIG_KASAN) && \
+				 !IS_ENABLED(CONFIG_KMSAN))
+#endif
+
+static noinline struct bus1_cargo *bus1_cargo_alloc(size_t n)
+{
+	struct bus1_cargo *cargo;
+
+	return kvzalloc(struct_size(cargo, slots, max(n, BUS1_CARGO_FEW)),
+			GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+}
+
 /**
  * bus1_cargo_new() - make room for nodes and files
+ * @peer: a peer that may have kept some; mostly that is who receives it
  * @n_nodes: number of nodes
  * @n_files: number of files
  *
  * Context: Process context, may sleep.
  * Return: Cargo that is all NULL, or NULL if there is no memory.
  */
-struct bus1_cargo *bus1_cargo_new(size_t n_nodes, size_t n_files)
+struct bus1_cargo *bus1_cargo_new(struct bus1_peer *peer, size_t n_nodes,
+				  size_t n_files)
 {
-	struct bus1_cargo *cargo;
+	struct bus1_cargo *cargo = NULL;
+	size_t i, n = n_nodes + n_files;
 
-	cargo = kvzalloc(struct_size(cargo, slots, n_nodes + n_files),
-			 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (BUS1_MESSAGE_KEEP && n <= BUS1_CARGO_FEW)
+		cargo = xchg(&peer->spare_cargo, NULL);
+	for (i = 0; cargo && i < n; ++i)
+		cargo->slots[i] = NULL;
+	if (!cargo)
+		cargo = bus1_cargo_alloc(n);
 	if (!cargo)
 		return NULL;
 
@@ -114,18 +135,11 @@ struct bus1_cargo *bus1_cargo_ref(struct bus1_cargo *cargo)
 	return cargo;
 }
 
-/**
- * bus1_cargo_unref() - drop a reference
- * @cargo: cargo, or NULL
- *
- * Context: Process context, without spinlocks.
- */
-void bus1_cargo_unref(struct bus1_cargo *cargo)
+static noinline void bus1_cargo_free(struct bus1_cargo *cargo,
+				     struct bus1_peer *peer)
 {
+	bool few = cargo->n_nodes + cargo->n_files <= BUS1_CARGO_FEW;
 	size_t i;
-
-	if (!cargo || !refcount_dec_and_test(&cargo->ref))
-		return;
 
 	for (i = 0; i < cargo->n_nodes; ++i) {
 		if (cargo->nodes[i]) {
@@ -138,7 +152,21 @@ void bus1_cargo_unref(struct bus1_cargo *cargo)
 		if (cargo->files[i])
 			fput(cargo->files[i]);
 	}
-	kvfree(cargo);
+	if (!BUS1_MESSAGE_KEEP || !few || cmpxchg(&peer->spare_cargo, NULL, cargo))
+		kvfree(cargo);
+}
+
+/**
+ * bus1_cargo_unref() - drop a reference
+ * @cargo: cargo, or NULL
+ * @peer: a peer that may keep the memory for the next one
+ *
+ * Context: Process context, without spinlocks.
+ */
+void bus1_cargo_unref(struct bus1_cargo *cargo, struct bus1_peer *peer)
+{
+	if (cargo && refcount_dec_and_test(&cargo->ref))
+		bus1_cargo_free(cargo, peer);
 }
 
 /**
@@ -155,11 +183,20 @@ void bus1_cargo_leave(struct bus1_cargo **cargo)
 		*cargo = NULL;
 }
 
-/* KASAN and KMSAN shall see each message end, unless a build says otherwise. */
-#ifndef BUS1_MESSAGE_KEEP
-#define BUS1_MESSAGE_KEEP	(!IS_ENABLED(CONFIG_KASAN) && \
-				 !IS_ENABLED(CONFIG_KMSAN))
-#endif
+static noinline struct bus1_message *bus1_message_alloc(struct bus1_peer *peer)
+{
+	struct bus1_message *message;
+
+	message = kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
+	if (!message)
+		return NULL;
+	bus1_queue_entry_init(&message->entry, BUS1_ENTRY_MESSAGE);
+	message->peer = peer;
+	message->slice.offset = 0;
+	message->slice.size = 0;
+	message->slice.parked = false;
+	return message;
+}
 
 /*
  * A peer keeps a message that it was done with for the next one, and its slice, too. That
@@ -176,18 +213,7 @@ static struct bus1_message *bus1_message_get(struct bus1_peer *peer)
 
 	if (BUS1_MESSAGE_KEEP)
 		message = xchg(&peer->spare, NULL);
-	if (message)
-		return message;
-
-	message = kmem_cache_alloc(bus1_message_cache, GFP_KERNEL);
-	if (!message)
-		return NULL;
-	bus1_queue_entry_init(&message->entry, BUS1_ENTRY_MESSAGE);
-	message->peer = peer;
-	message->slice.offset = 0;
-	message->slice.size = 0;
-	message->slice.parked = false;
-	return message;
+	return message ?: bus1_message_alloc(peer);
 }
 
 static void bus1_message_drop_slice(struct bus1_message *message)
@@ -195,6 +221,12 @@ static void bus1_message_drop_slice(struct bus1_message *message)
 	if (message->slice.size)
 		bus1_pool_free(message->peer->pool, &message->slice);
 	message->slice.size = 0;
+}
+
+static noinline void bus1_message_destroy(struct bus1_message *message)
+{
+	bus1_message_drop_slice(message);
+	kmem_cache_free(bus1_message_cache, message);
 }
 
 /* Be done with a slice for now that does not simply stay. */
@@ -214,10 +246,8 @@ static void bus1_message_put(struct bus1_message *message)
 
 	if (!BUS1_MESSAGE_KEEP || !bus1_pool_keeps(peer->pool, &message->slice))
 		bus1_message_rest_slice(message);
-	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message)) {
-		bus1_message_drop_slice(message);
-		kmem_cache_free(bus1_message_cache, message);
-	}
+	if (!BUS1_MESSAGE_KEEP || cmpxchg(&peer->spare, NULL, message))
+		bus1_message_destroy(message);
 
 	/*
 	 * [kept:A] pairs with [kept:B] in bus1_peer_teardown(): the one sees that
@@ -235,14 +265,12 @@ static void bus1_message_put(struct bus1_message *message)
  *
  * Context: Process context, without spinlocks.
  */
-void bus1_message_free_spare(struct bus1_peer *peer)
+noinline void bus1_message_free_spare(struct bus1_peer *peer)
 {
 	struct bus1_message *message = xchg(&peer->spare, NULL);
 
-	if (message) {
-		bus1_message_drop_slice(message);
-		kmem_cache_free(bus1_message_cache, message);
-	}
+	if (message)
+		bus1_message_destroy(message);
 }
 
 /* What of a slice is used; not 0, and whole units of what slices are aligned to. */
@@ -274,14 +302,11 @@ static bool bus1_message_reuse_slice(struct bus1_message *message, u64 used)
 	return false;
 }
 
-static int bus1_message_alloc_slice(struct bus1_message *message)
+static noinline int bus1_message_alloc_slice(struct bus1_message *message, u64 used)
 {
-	u64 used = bus1_layout_used(&message->layout);
 	struct bus1_peer *peer = message->peer;
 	int r;
 
-	if (bus1_message_reuse_slice(message, used))
-		return 0;
 	bus1_message_drop_slice(message);
 	r = bus1_pool_alloc(peer->pool, &message->slice, used);
 	if (unlikely(r == -EXFULL)) {
@@ -313,6 +338,7 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 				      struct bus1_cargo *cargo)
 {
 	struct bus1_message *message;
+	u64 used;
 	int r;
 
 	message = bus1_message_get(peer);
@@ -331,7 +357,9 @@ struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 	if (r < 0)
 		goto error;
 
-	r = bus1_message_alloc_slice(message);
+	used = bus1_layout_used(layout);
+	r = bus1_message_reuse_slice(message, used) ? 0 :
+		bus1_message_alloc_slice(message, used);
 	if (r < 0)
 		goto error_uncharge;
 
@@ -345,33 +373,35 @@ error:
 	return ERR_PTR(r);
 }
 
-/**
- * bus1_message_free() - free a message with all that it holds
- * @message: message that is on no queue, or NULL
- * @scrub: whether to zero the slice: nobody has received it
- *
- * Context: Process context, without spinlocks.
- */
-void bus1_message_free(struct bus1_message *message, bool scrub)
+/* Free a message with all that it holds. */
+static void bus1_message_finish(struct bus1_message *message)
 {
-	struct bus1_peer *peer;
-	struct bus1_node *node;
-
-	if (!message)
-		return;
+	struct bus1_peer *peer = message->peer;
+	struct bus1_node *node = message->node;
 
 	WARN_ON_ONCE(message->entry.state != BUS1_ENTRY_IDLE);
 
-	peer = message->peer;
-	node = message->node;
-	if (scrub)
-		bus1_pool_zero(peer->pool, &message->slice, 0,
-			       bus1_message_used(message));
 	bus1_quota_uncharge(&peer->quota, message->share, &message->cost);
-	bus1_cargo_unref(message->cargo);
+	bus1_cargo_unref(message->cargo, peer);
 	bus1_message_put(message);
 	/* Last: the node may be all that keeps the receiver in memory */
 	bus1_node_unref(node);
+}
+
+/**
+ * bus1_message_free() - free a message that nobody has received
+ * @message: message that is on no queue, or NULL
+ *
+ * Context: Process context, without spinlocks.
+ */
+noinline void bus1_message_free(struct bus1_message *message)
+{
+	if (!message)
+		return;
+	/* Nobody sees what is in the slice */
+	bus1_pool_zero(message->peer->pool, &message->slice, 0,
+		       bus1_message_used(message));
+	bus1_message_finish(message);
 }
 
 static struct bus1_message *bus1_message_of(struct bus1_pool_slice *slice)
@@ -394,7 +424,7 @@ int bus1_message_release(struct bus1_peer *peer, u64 offset)
 	slice = bus1_pool_unpublish(peer->pool, offset);
 	if (!slice)
 		return -ENXIO;
-	bus1_message_free(bus1_message_of(slice), false);
+	bus1_message_finish(bus1_message_of(slice));
 	return 0;
 }
 
@@ -410,7 +440,7 @@ void bus1_message_release_all(struct bus1_peer *peer)
 	u64 pos = 0;
 
 	while ((slice = bus1_pool_unpublish_next(peer->pool, &pos))) {
-		bus1_message_free(bus1_message_of(slice), false);
+		bus1_message_finish(bus1_message_of(slice));
 		cond_resched();
 	}
 }

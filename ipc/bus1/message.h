@@ -27,6 +27,9 @@ struct bus1_peer;
 struct bus1_share;
 struct file;
 
+/* So many nodes and files any cargo has room for, so that it can be used again. */
+#define BUS1_CARGO_FEW	((size_t)4)
+
 /**
  * struct bus1_layout - where things are in a slice
  * @n_bytes: bytes of payload, from offset 0
@@ -97,16 +100,17 @@ void bus1_message_module_exit(void);
 int bus1_layout_init(struct bus1_layout *layout, u64 n_bytes, u64 n_handles,
 		     u64 n_files);
 
-struct bus1_cargo *bus1_cargo_new(size_t n_nodes, size_t n_files);
+struct bus1_cargo *bus1_cargo_new(struct bus1_peer *peer, size_t n_nodes,
+				  size_t n_files);
 struct bus1_cargo *bus1_cargo_ref(struct bus1_cargo *cargo);
-void bus1_cargo_unref(struct bus1_cargo *cargo);
+void bus1_cargo_unref(struct bus1_cargo *cargo, struct bus1_peer *peer);
 void bus1_cargo_leave(struct bus1_cargo **cargo);
 
 struct bus1_message *bus1_message_new(struct bus1_peer *peer,
 				      struct bus1_user *sender,
 				      const struct bus1_layout *layout,
 				      struct bus1_cargo *cargo);
-void bus1_message_free(struct bus1_message *message, bool scrub);
+void bus1_message_free(struct bus1_message *message);
 void bus1_message_free_spare(struct bus1_peer *peer);
 int bus1_message_release(struct bus1_peer *peer, u64 offset);
 void bus1_message_release_all(struct bus1_peer *peer);

@@ -131,12 +131,13 @@ error:
 	return ERR_PTR(r);
 }
 
-static void bus1_peer_free(struct kref *ref)
+static noinline void bus1_peer_free(struct kref *ref)
 {
 	struct bus1_peer *peer = container_of(ref, struct bus1_peer, ref);
 
 	WARN_ON_ONCE(peer->seed);
 	bus1_message_free_spare(peer);
+	kvfree(peer->spare_cargo);
 	bus1_queue_deinit(&peer->queue);
 	bus1_handle_table_deinit(&peer->handles);
 	bus1_quota_deinit(&peer->quota);
@@ -179,8 +180,11 @@ void bus1_peer_wake(struct bus1_peer *peer)
 {
 	/*
 	 * [wake:A] pairs with [wake:B] in bus1_fop_poll() and
-	 * bus1_ioctl_recv_wait(): the barrier in here comes between the clock,
-	 * which has passed the entry, and the look at the wait queue.
+	 * bus1_ioctl_recv_wait(): the barrier in here comes between the entry,
+	 * which the clock has passed, and the look at the wait queue.
+	 *
+	 * [known:A] pairs with [known:B] in bus1_queue_is_empty(): nor does the
+	 * sender let anybody know before the queue has stopped being empty.
 	 */
 	if (wq_has_sleeper(&peer->waitq))
 		wake_up_interruptible_poll(&peer->waitq,
@@ -193,7 +197,7 @@ void bus1_peer_wake(struct bus1_peer *peer)
  *
  * Context: Process context, without spinlocks.
  */
-void bus1_peer_free_drops(struct list_head *drops)
+noinline void bus1_peer_free_drops(struct list_head *drops)
 {
 	struct bus1_queue_entry *entry, *t;
 
@@ -202,7 +206,7 @@ void bus1_peer_free_drops(struct list_head *drops)
 		case BUS1_ENTRY_MESSAGE:
 			bus1_message_free(container_of(entry,
 						       struct bus1_message,
-						       entry), true);
+						       entry));
 			break;
 		case BUS1_ENTRY_DESTROY:
 			bus1_handle_unref(container_of(entry,
@@ -231,6 +235,8 @@ bool bus1_peer_is_ready(struct bus1_peer *peer)
 	LIST_HEAD(drops);
 	bool ready;
 
+	if (bus1_queue_is_empty(&peer->queue))
+		return false;
 	ready = bus1_queue_peek(&peer->queue, &bus1_peer_queue_ops, &drops);
 	if (!list_empty(&drops))
 		bus1_peer_free_drops(&drops);
@@ -283,7 +289,7 @@ static void bus1_peer_drop_seed(struct bus1_peer *peer)
 	lockdep_assert_held(&peer->recv_mutex);
 
 	peer->seed = NULL;
-	bus1_message_free(seed, true);
+	bus1_message_free(seed);
 }
 
 /**
@@ -294,7 +300,7 @@ static void bus1_peer_drop_seed(struct bus1_peer *peer)
  *
  * Context: Process context, may sleep.
  */
-void bus1_peer_teardown(struct bus1_peer *peer)
+noinline void bus1_peer_teardown(struct bus1_peer *peer)
 {
 	struct bus1_death *death;
 	LIST_HEAD(drops);
@@ -366,7 +372,7 @@ void bus1_peer_release(struct bus1_peer *peer)
  *	caller holds no active reference of any peer.
  * Return: -ESHUTDOWN, or -ERESTARTSYS if a signal came first.
  */
-int bus1_peer_await_disconnect(struct bus1_peer *peer)
+noinline int bus1_peer_await_disconnect(struct bus1_peer *peer)
 {
 	int r;
 
@@ -384,7 +390,7 @@ int bus1_peer_await_disconnect(struct bus1_peer *peer)
  *	a signal came while commands were still running; the last of these then
  *	completes it.
  */
-int bus1_peer_disconnect(struct bus1_peer *peer)
+noinline int bus1_peer_disconnect(struct bus1_peer *peer)
 {
 	int r;
 

@@ -26,6 +26,7 @@
 #include "util/active.h"
 #include "util/queue.h"
 
+struct bus1_cargo;
 struct bus1_message;
 struct bus1_pool;
 struct file;
@@ -53,7 +54,8 @@ enum bus1_entry_type {
  *  recv_mutex      of a peer: one claimed entry at a time, and the seed. May be
  *                  held over a fault in memory of the receiving process. Only
  *                  commands of the same peer wait for it, and they do so
- *                  killably; RECV interruptibly.
+ *                  killably; RECV interruptibly, and not at all as long as it
+ *                  waits for messages and the queue is empty.
  *  birth_sem       of a peer: taken to read by commands that let nodes exist,
  *                  to write by a flush until it is sealed: it destroys every
  *                  node that was there before. Never held over anything that
@@ -88,6 +90,7 @@ enum bus1_entry_type {
  * @seed: the message that the peer pinned for itself, or NULL (recv_mutex)
  * @spare: a message that is not used, kept for the next one, and maybe its slice
  *	(atomic)
+ * @spare_cargo: cargo that is not used, kept for the next one; goes with the peer (atomic)
  * @is_torn_down: it is disconnected (recv_mutex to set it; read without)
  */
 struct bus1_peer {
@@ -105,6 +108,7 @@ struct bus1_peer {
 	struct mutex recv_mutex; /* see above */
 	struct bus1_message *seed;
 	struct bus1_message *spare;
+	struct bus1_cargo *spare_cargo;
 	bool is_torn_down;
 };
 

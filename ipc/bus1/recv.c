@@ -51,7 +51,7 @@ static void bus1_recv_abort_handles(struct bus1_recv *recv, size_t n)
 }
 
 /* Make handles of the nodes, and write their IDs into the slice. */
-static int bus1_recv_import(struct bus1_recv *recv)
+static noinline int bus1_recv_import(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
 	const struct bus1_stamp *stamp = NULL;
@@ -123,7 +123,7 @@ static noinline int bus1_recv_check_fds(struct bus1_recv *recv, size_t n)
  * is no way to reserve descriptors that are sure to succeed: if one fails, those
  * before it are closed again.
  */
-static noinline int bus1_recv_install_fds(struct bus1_recv *recv)
+static int bus1_recv_install_fds(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
 	size_t i, n = bus1_recv_count_fds(recv);
@@ -156,8 +156,8 @@ static int bus1_recv_prepare_message(struct bus1_recv *recv, u64 max_offset)
 		return -ERANGE;
 
 	n_fds = bus1_recv_count_fds(recv);
-	/* Both have arrays, that cost something to have there */
-	r = n_fds ? bus1_recv_check_fds(recv, n_fds) : 0;
+	/* A single one fails at once, with nothing installed that had to be closed again */
+	r = n_fds > 1 ? bus1_recv_check_fds(recv, n_fds) : 0;
 	if (r >= 0 && message->layout.n_handles)
 		r = bus1_recv_import(recv);
 	return r;
@@ -181,14 +181,14 @@ static int bus1_recv_copy_seed(struct bus1_recv *recv)
 	return 0;
 }
 
-static void bus1_recv_put_back(struct bus1_recv *recv)
+static noinline void bus1_recv_put_back(struct bus1_recv *recv)
 {
 	struct bus1_queue *queue = &recv->peer->queue;
 
 	kvfree(recv->fds);
 	recv->fds = NULL;
 	if (!recv->entry) {
-		bus1_message_free(recv->message, true);
+		bus1_message_free(recv->message);
 	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {
 		bus1_node_release_done(bus1_recv_node(recv->entry), false);
 	} else {
@@ -202,6 +202,36 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
 	bus1_peer_wake(recv->peer);
 }
 
+static noinline int bus1_recv_prepare_seed(struct bus1_recv *recv, u64 max_offset)
+{
+	int r;
+
+	r = bus1_recv_copy_seed(recv);
+	if (r < 0) {
+		mutex_unlock(&recv->peer->recv_mutex);
+		return r;
+	}
+	r = bus1_recv_prepare_message(recv, max_offset);
+	if (r < 0)
+		bus1_recv_put_back(recv);
+	return r;
+}
+
+/**
+ * bus1_recv_is_idle() - ask whether there seems to be nothing to receive
+ * @peer: receiver
+ *
+ * What another receive has claimed, and may put back, does not count: this is for those who
+ * then wait, and will be woken up for it, and not for those who tell of it.
+ *
+ * Context: Any.
+ * Return: True if so.
+ */
+bool bus1_recv_is_idle(struct bus1_peer *peer)
+{
+	return bus1_queue_is_empty(&peer->queue);
+}
+
 /**
  * bus1_recv_prepare() - claim the next message, or a copy of the seed
  * @recv: object whose peer and install_fds are set, and that is zero otherwise
@@ -212,7 +242,7 @@ static void bus1_recv_put_back(struct bus1_recv *recv)
  * Context: Process context, may sleep.
  * Return: 0, to be followed by bus1_recv_commit() or bus1_recv_abort(). -EAGAIN
  *	if nothing is ready, or there is no seed; -ERANGE if the slice ends
- *	above @max_offset; -EMFILE; -EDQUOT or -EXFULL if the seed finds no
+ *	above @max_offset; -EMFILE or -ENFILE for several files; -EDQUOT or -EXFULL if the seed finds no
  *	room; -ENOMEM; -ERESTARTSYS.
  */
 int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
@@ -231,17 +261,8 @@ int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
 		return -ERESTARTSYS;
 	}
 
-	if (seed) {
-		r = bus1_recv_copy_seed(recv);
-		if (r < 0) {
-			mutex_unlock(&peer->recv_mutex);
-			return r;
-		}
-		r = bus1_recv_prepare_message(recv, max_offset);
-		if (r < 0)
-			bus1_recv_put_back(recv);
-		return r;
-	}
+	if (seed)
+		return bus1_recv_prepare_seed(recv, max_offset);
 
 	recv->entry = bus1_queue_claim(&peer->queue, &bus1_peer_queue_ops,
 				       &drops, &recv->more);
@@ -333,7 +354,7 @@ error:
 }
 
 /* Handles and files belong to the peer now. */
-static void bus1_recv_commit_cargo(struct bus1_recv *recv)
+static noinline void bus1_recv_commit_cargo(struct bus1_recv *recv)
 {
 	struct bus1_message *message = recv->message;
 	struct bus1_cost cost = {};
@@ -372,8 +393,39 @@ static void bus1_recv_commit_message(struct bus1_recv *recv)
 	/* It can be released, and so freed, from here on */
 	bus1_pool_publish(&message->slice);
 
-	bus1_cargo_unref(cargo);
+	bus1_cargo_unref(cargo, recv->peer);
 	bus1_node_unref(node);
+}
+
+static noinline void bus1_recv_commit_notification(struct bus1_recv *recv)
+{
+	struct bus1_queue *queue = &recv->peer->queue;
+	struct bus1_handle *handle;
+
+	if (recv->entry->type == BUS1_ENTRY_RELEASE) {
+		bus1_node_release_done(bus1_recv_node(recv->entry), true);
+		return;
+	}
+	handle = bus1_recv_handle(recv->entry);
+	spin_lock(&queue->lock);
+	bus1_queue_done(recv->entry);
+	spin_unlock(&queue->lock);
+	bus1_handle_unref(handle);
+}
+
+/* Descriptors are what can fail even now. */
+static noinline int bus1_recv_commit_fds(struct bus1_recv *recv)
+{
+	int r;
+
+	r = bus1_recv_install_fds(recv);
+	if (r < 0) {
+		bus1_recv_abort(recv);
+		return r;
+	}
+	kvfree(recv->fds);
+	recv->fds = NULL;
+	return 0;
 }
 
 /**
@@ -381,38 +433,25 @@ static void bus1_recv_commit_message(struct bus1_recv *recv)
  * @recv: prepared receive whose result was told
  *
  * Context: Process context, may sleep.
- * Return: 0, or what receive_fd() says of a file that the caller cannot have:
- *	then the receive was aborted.
+ * Return: 0, or what receive_fd() says of a file that the caller cannot have, or of a single
+ *	one that it has no room for: then the receive was aborted.
  */
 int bus1_recv_commit(struct bus1_recv *recv)
 {
-	struct bus1_peer *peer = recv->peer;
-	struct bus1_handle *handle;
 	int r;
 
 	if (recv->message && bus1_recv_count_fds(recv)) {
-		r = bus1_recv_install_fds(recv);
-		if (r < 0) {
-			bus1_recv_abort(recv);
+		r = bus1_recv_commit_fds(recv);
+		if (r < 0)
 			return r;
-		}
-		kvfree(recv->fds);
-		recv->fds = NULL;
 	}
 
 	trace_bus1_recv(recv);
-	if (recv->message) {
+	if (recv->message)
 		bus1_recv_commit_message(recv);
-	} else if (recv->entry->type == BUS1_ENTRY_RELEASE) {
-		bus1_node_release_done(bus1_recv_node(recv->entry), true);
-	} else {
-		handle = bus1_recv_handle(recv->entry);
-		spin_lock(&peer->queue.lock);
-		bus1_queue_done(recv->entry);
-		spin_unlock(&peer->queue.lock);
-		bus1_handle_unref(handle);
-	}
-	mutex_unlock(&peer->recv_mutex);
+	else
+		bus1_recv_commit_notification(recv);
+	mutex_unlock(&recv->peer->recv_mutex);
 	return 0;
 }
 
@@ -422,7 +461,7 @@ int bus1_recv_commit(struct bus1_recv *recv)
  *
  * Context: Process context, without spinlocks.
  */
-void bus1_recv_abort(struct bus1_recv *recv)
+noinline void bus1_recv_abort(struct bus1_recv *recv)
 {
 	if (recv->handles)
 		bus1_recv_abort_handles(recv,

@@ -42,6 +42,7 @@ struct bus1_recv {
 	bool more;
 };
 
+bool bus1_recv_is_idle(struct bus1_peer *peer);
 int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,
 		      bool try);
 void bus1_recv_describe(const struct bus1_recv *recv, struct bus1_msg *msg);

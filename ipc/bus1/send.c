@@ -157,6 +157,20 @@ static int bus1_send_get_files(struct bus1_send *send, const int *fds, size_t n)
 	return 0;
 }
 
+/* Mostly the first one that receives it is the only one. */
+static int bus1_send_make_cargo(struct bus1_send *send,
+				const struct bus1_send_params *params)
+{
+	struct bus1_peer *peer = send->peer;
+
+	if (!params->n_handles && !params->n_fds)
+		return 0;
+	if (send->n_dests && send->dests->handle)
+		peer = send->dests->handle->node->owner;
+	send->cargo = bus1_cargo_new(peer, params->n_handles, params->n_fds);
+	return send->cargo ? 0 : -ENOMEM;
+}
+
 /* Note which destinations are destroyed. Return whether there are any. */
 static bool bus1_send_check_dests(struct bus1_send *send)
 {
@@ -260,14 +274,10 @@ int bus1_send_prepare(struct bus1_send *send, struct bus1_peer *peer,
 	if (r < 0)
 		return r;
 
-	if (params->n_handles || params->n_fds) {
-		send->cargo = bus1_cargo_new(params->n_handles, params->n_fds);
-		if (!send->cargo)
-			return -ENOMEM;
-	}
-
 	/* IDs and files */
 	r = bus1_send_pin_dests(send, params->dests, params->n_dests);
+	if (r >= 0)
+		r = bus1_send_make_cargo(send, params);
 	if (r >= 0)
 		r = bus1_send_pin_handles(send, params->handles,
 					  params->n_handles);
@@ -398,7 +408,7 @@ static void bus1_send_unicast(struct bus1_peer *sender,
 		bus1_peer_wake(peer);
 	} else {
 		/* The destruction of the node came first */
-		bus1_message_free(message, true);
+		bus1_message_free(message);
 	}
 }
 
@@ -436,7 +446,7 @@ static void bus1_send_trace_commit(const struct bus1_send *send,
 				  &stamp);
 }
 
-static void bus1_send_multicast(struct bus1_send *send)
+static noinline void bus1_send_multicast(struct bus1_send *send)
 {
 	struct bus1_send_dest *dest;
 	struct bus1_peer *peer;
@@ -517,7 +527,7 @@ static struct bus1_message *bus1_send_make_one(struct bus1_peer *peer,
 
 	r = bus1_send_copy_one(message, iter);
 	if (r < 0) {
-		bus1_message_free(message, true);
+		bus1_message_free(message);
 		return ERR_PTR(r);
 	}
 	return message;
@@ -583,7 +593,7 @@ void bus1_send_bytes_commit(struct bus1_send_bytes *bytes)
  */
 void bus1_send_bytes_abort(struct bus1_send_bytes *bytes)
 {
-	bus1_message_free(bytes->message, true);
+	bus1_message_free(bytes->message);
 	bus1_handle_unpin(bytes->handle);
 }
 
@@ -650,11 +660,11 @@ void bus1_send_deinit(struct bus1_send *send)
 	size_t i;
 
 	/* A seed that was replaced, or could not be committed */
-	bus1_message_free(send->seed, true);
+	bus1_message_free(send->seed);
 
 	for (i = 0; i < send->n_dests; ++i) {
 		if (send->dests[i].message)
-			bus1_message_free(send->dests[i].message, true);
+			bus1_message_free(send->dests[i].message);
 		bus1_handle_unpin(send->dests[i].handle);
 		bus1_send_resched(i);
 	}
@@ -662,7 +672,7 @@ void bus1_send_deinit(struct bus1_send *send)
 		bus1_handle_unpin(send->handles[i]);
 		bus1_send_resched(i);
 	}
-	bus1_cargo_unref(send->cargo);
+	bus1_cargo_unref(send->cargo, send->peer);
 
 	if (send->dests != send->inline_dests)
 		kvfree(send->dests);
