@@ -26,6 +26,11 @@
 #define receive_fd(file, ufd, flags) receive_fd(file, flags)
 #endif
 
+/* What a build with INIT_STACK_ALL_ZERO need not zero: 6.11, and some of 6.1. Goes with 6.1. */
+#ifndef __uninitialized
+#define __uninitialized
+#endif
+
 /* vm_flags_set(), vm_flags_clear(): 6.3. Goes with 6.1. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)

@@ -57,10 +57,10 @@ static int bus1_ioctl_recv_wake(struct wait_queue_entry *wait, unsigned int mode
 	return r;
 }
 
-static bool bus1_ioctl_recv_may_wait(const struct bus1_ioctl *ctx)
+static bool bus1_ioctl_recv_may_wait(const struct file *file)
 {
 	/* Asked once: fcntl() that changes it meanwhile came before or comes after */
-	return !(data_race(ctx->file->f_flags) & O_NONBLOCK);
+	return !(data_race(file->f_flags) & O_NONBLOCK);
 }
 
 /* What there is to do rather than sleep: 0 to receive, or an error; else -EAGAIN. */
@@ -79,10 +79,9 @@ static int bus1_ioctl_recv_check(struct bus1_peer *peer, u64 deadline)
  * Sleep, once, unless there is something to receive: the caller looks, and if others
  * took it comes back. Not beyond @deadline, in nanoseconds of ktime_get(), or U64_MAX.
  */
-static int bus1_ioctl_recv_wait(const struct bus1_ioctl *ctx, u64 deadline)
+static noinline int bus1_ioctl_recv_wait(struct bus1_peer *peer, u64 deadline)
 {
 	DEFINE_WAIT_FUNC(wait, bus1_ioctl_recv_wake);
-	struct bus1_peer *peer = ctx->peer;
 	int r;
 
 	add_wait_queue_exclusive(&peer->waitq, &wait);
@@ -110,9 +109,9 @@ static int bus1_ioctl_recv_wait(const struct bus1_ioctl *ctx, u64 deadline)
  * Give a slice back before a message is received. That it is done is told first: what
  * cannot be told is not done, and a call that is restarted does not do it again.
  */
-static int bus1_ioctl_recv_release(struct bus1_ioctl *ctx, u64 offset)
+static int bus1_ioctl_recv_release(struct bus1_peer *peer,
+				   struct bus1_cmd_recv __user *uarg, u64 offset)
 {
-	struct bus1_cmd_recv __user *uarg = ctx->uarg;
 	int r;
 
 	if (offset == BUS1_OFFSET_INVALID)
@@ -120,28 +119,32 @@ static int bus1_ioctl_recv_release(struct bus1_ioctl *ctx, u64 offset)
 	r = put_user(BUS1_OFFSET_INVALID, &uarg->msg.offset);
 	if (r < 0)
 		return r;
-	r = bus1_message_release(ctx->peer, offset);
+	r = bus1_message_release(peer, offset);
 	if (r < 0 && put_user(offset, &uarg->msg.offset))
 		r = -EFAULT;
 	return r;
 }
 
-static int bus1_ioctl_recv_one(struct bus1_ioctl *ctx, u64 flags, u64 max_offset)
+static int bus1_ioctl_recv_one(struct bus1_peer *peer, struct file *file,
+			       struct bus1_cmd_recv __user *uarg, u64 flags,
+			       u64 max_offset)
 {
-	struct bus1_cmd_recv __user *uarg = ctx->uarg;
 	bool seed = flags & BUS1_RECV_FLAG_SEED;
-	bool may_wait = !seed && bus1_ioctl_recv_may_wait(ctx);
+	bool may_wait = !seed && bus1_ioctl_recv_may_wait(file);
 	struct bus1_recv recv = {
-		.peer = ctx->peer,
+		.peer = peer,
 		.install_fds = flags & BUS1_RECV_FLAG_INSTALL_FDS,
 	};
 	int r;
 
-	while ((r = bus1_recv_prepare(&recv, max_offset, seed, false)) ==
-	       -EAGAIN) {
+	for (;;) {
+		r = may_wait && bus1_recv_is_idle(peer) ? -EAGAIN :
+			bus1_recv_prepare(&recv, max_offset, seed, false);
+		if (r != -EAGAIN)
+			break;
 		if (!may_wait)
 			return -EAGAIN;
-		r = bus1_ioctl_recv_wait(ctx, U64_MAX);
+		r = bus1_ioctl_recv_wait(peer, U64_MAX);
 		if (r < 0)
 			return r;
 	}
@@ -187,14 +190,16 @@ error:
 
 /**
  * bus1_ioctl_recv() - BUS1_CMD_RECV
- * @ctx: the command
+ * @peer: peer that it is issued on
+ * @file: its file
+ * @uarg: argument
  *
  * Context: Process context, may sleep.
  * Return: 0, or a negative errno, see bus1(7).
  */
-int bus1_ioctl_recv(struct bus1_ioctl *ctx)
+noinline __flatten int bus1_ioctl_recv(struct bus1_peer *peer, struct file *file,
+			      struct bus1_cmd_recv __user *uarg)
 {
-	struct bus1_cmd_recv __user *uarg = ctx->uarg;
 	u64 flags, max_offset, offset;
 	int r;
 
@@ -206,11 +211,11 @@ int bus1_ioctl_recv(struct bus1_ioctl *ctx)
 		return -EINVAL;
 
 	if (flags & BUS1_RECV_FLAG_RELEASE) {
-		r = bus1_ioctl_recv_release(ctx, offset);
+		r = bus1_ioctl_recv_release(peer, uarg, offset);
 		if (r < 0)
 			return r;
 	}
-	return bus1_ioctl_recv_one(ctx, flags, max_offset);
+	return bus1_ioctl_recv_one(peer, file, uarg, flags, max_offset);
 }
 
 /*
@@ -223,16 +228,58 @@ int bus1_ioctl_recv(struct bus1_ioctl *ctx)
  * the message is sent and slices are given back, and messages are received last.
  */
 
-static int bus1_ioctl_send_recv_check(const struct bus1_cmd_send_recv *args)
+/* The whole argument, but n_received, which nobody looks at. */
+static __always_inline int
+bus1_ioctl_send_recv_get(struct bus1_cmd_send_recv *args,
+			 const struct bus1_cmd_send_recv __user *uarg)
 {
+	/* There are machines that cannot read so much at once */
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return copy_from_user(args, uarg, sizeof(*args)) ? -EFAULT : 0;
+
+	if (!user_read_access_begin(uarg, sizeof(*uarg)))
+		return -EFAULT;
+	unsafe_get_user(args->flags, &uarg->flags, error);
+	unsafe_get_user(args->ptr_slices, &uarg->ptr_slices, error);
+	unsafe_get_user(args->n_slices, &uarg->n_slices, error);
+	unsafe_get_user(args->ptr_messages, &uarg->ptr_messages, error);
+	unsafe_get_user(args->n_messages, &uarg->n_messages, error);
+	unsafe_get_user(args->max_offset, &uarg->max_offset, error);
+	unsafe_get_user(args->timeout, &uarg->timeout, error);
+	unsafe_get_user(args->send.flags, &uarg->send.flags, error);
+	unsafe_get_user(args->send.ptr_destinations,
+			&uarg->send.ptr_destinations, error);
+	unsafe_get_user(args->send.ptr_errors, &uarg->send.ptr_errors, error);
+	unsafe_get_user(args->send.n_destinations, &uarg->send.n_destinations,
+			error);
+	unsafe_get_user(args->send.ptr_vecs, &uarg->send.ptr_vecs, error);
+	unsafe_get_user(args->send.n_vecs, &uarg->send.n_vecs, error);
+	unsafe_get_user(args->send.ptr_handles, &uarg->send.ptr_handles, error);
+	unsafe_get_user(args->send.n_handles, &uarg->send.n_handles, error);
+	unsafe_get_user(args->send.ptr_fds, &uarg->send.ptr_fds, error);
+	unsafe_get_user(args->send.n_fds, &uarg->send.n_fds, error);
+	user_read_access_end();
+	return 0;
+
+error:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+/* Sets *@bytes if there is something to send that is nothing but bytes to one node. */
+static int bus1_ioctl_send_recv_check(const struct bus1_cmd_send_recv *args,
+				      bool *bytes)
+{
+	*bytes = false;
 	if (args->flags & ~(BUS1_SEND_RECV_FLAG_SEND |
 			    BUS1_SEND_RECV_FLAG_INSTALL_FDS))
 		return -EINVAL;
 	if (args->n_slices > UIO_MAXIOV || args->n_messages > UIO_MAXIOV)
 		return -EMSGSIZE;
-	if (args->flags & BUS1_SEND_RECV_FLAG_SEND)
-		return bus1_ioctl_send_check(&args->send);
-	return 0;
+	if (!(args->flags & BUS1_SEND_RECV_FLAG_SEND))
+		return 0;
+	*bytes = bus1_ioctl_send_is_bytes(&args->send);
+	return *bytes ? 0 : bus1_ioctl_send_check(&args->send);
 }
 
 /* Where messages go: whether they can be written there is seen when they are. */
@@ -254,47 +301,67 @@ static int bus1_ioctl_send_recv_messages(const struct bus1_cmd_send_recv *args,
 	return 0;
 }
 
-/* The message is not sent, and no slice is given back, after all. */
-static int bus1_ioctl_send_recv_untell(struct bus1_ioctl *ctx,
-				       const struct bus1_cmd_send_recv *args)
+/**
+ * bus1_ioctl_send_recv_untell() - say that the message is not sent after all
+ * @uarg: the argument, in user space
+ * @args: what it said; no slice is given back, either
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -EFAULT.
+ */
+noinline int bus1_ioctl_send_recv_untell(struct bus1_cmd_send_recv __user *uarg,
+					 const struct bus1_cmd_send_recv *args)
 {
-	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	int r;
 
 	r = put_user(args->n_slices, &uarg->n_slices);
 	return put_user(args->flags, &uarg->flags) ?: r;
 }
 
-/* Nothing was received yet, no slices are left, and the message is sent. */
-static int bus1_ioctl_send_recv_tell(struct bus1_ioctl *ctx,
-				     const struct bus1_cmd_send_recv *args)
+/**
+ * bus1_ioctl_send_recv_tell() - say that the message is sent, and slices are given back
+ * @uarg: the argument, in user space; nothing was received yet
+ * @args: what it says
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -EFAULT.
+ */
+int bus1_ioctl_send_recv_tell(struct bus1_cmd_send_recv __user *uarg,
+			      const struct bus1_cmd_send_recv *args)
 {
-	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	u64 flags = args->flags & ~BUS1_SEND_RECV_FLAG_SEND;
 
-	if (put_user(0, &uarg->n_received) ||
-	    (args->n_slices && put_user(0, &uarg->n_slices)) ||
-	    (args->flags != flags && put_user(flags, &uarg->flags))) {
-		bus1_ioctl_send_recv_untell(ctx, args);
+	/* What does not change is not written: another thread may have */
+	if (!user_write_access_begin(uarg, sizeof(*uarg)))
 		return -EFAULT;
-	}
+	unsafe_put_user(0, &uarg->n_received, error);
+	if (args->n_slices)
+		unsafe_put_user(0, &uarg->n_slices, error);
+	if (args->flags != flags)
+		unsafe_put_user(flags, &uarg->flags, error);
+	user_write_access_end();
 	return 0;
+
+error:
+	user_write_access_end();
+	bus1_ioctl_send_recv_untell(uarg, args);
+	return -EFAULT;
 }
 
 /*
  * Give the slices back, from the last to the first. Where one is none, those before it
  * are left.
  */
-static int bus1_ioctl_send_recv_release(struct bus1_ioctl *ctx,
+static int bus1_ioctl_send_recv_release(struct bus1_peer *peer,
+					struct bus1_cmd_send_recv __user *uarg,
 					const struct bus1_cmd_send_recv *args,
 					const u64 *slices)
 {
-	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	u64 n;
 	int r;
 
 	for (n = args->n_slices; n > 0; --n) {
-		r = bus1_message_release(ctx->peer, slices[n - 1]);
+		r = bus1_message_release(peer, slices[n - 1]);
 		if (r < 0)
 			return put_user(n, &uarg->n_slices) ? -EFAULT : r;
 		cond_resched();
@@ -303,76 +370,26 @@ static int bus1_ioctl_send_recv_release(struct bus1_ioctl *ctx,
 }
 
 /*
- * The payload may lie in one of the slices: these are given back after the message is
- * sent, so that it never has to be sent again once they are gone.
+ * All but receiving. The payload may lie in one of the slices: these are given back after
+ * the message is sent, so that it never has to be sent again once they are gone.
  */
-static int bus1_ioctl_send_recv_send(struct bus1_ioctl *ctx,
-				     const struct bus1_cmd_send_recv *args,
-				     const struct bus1_ioctl_send *arrays)
-{
-	struct bus1_send send;
-	int r;
-
-	r = bus1_ioctl_send_stage(&send, ctx->peer, &args->send, arrays);
-	if (r >= 0)
-		r = bus1_ioctl_send_recv_tell(ctx, args);
-	if (r < 0)
-		goto exit;
-	r = bus1_send_commit(&send);
-	if (r < 0 && bus1_ioctl_send_recv_untell(ctx, args))
-		r = -EFAULT;
-exit:
-	bus1_send_deinit(&send);
-	return r;
-}
-
-/* The same, where there is nothing to send but bytes to one node. */
-static int bus1_ioctl_send_recv_bytes(struct bus1_ioctl *ctx,
-				      const struct bus1_cmd_send_recv *args)
-{
-	struct bus1_send_bytes bytes;
-	int r;
-
-	r = bus1_ioctl_send_bytes_stage(&bytes, ctx->peer, &args->send);
-	if (r < 0)
-		return r;
-	r = bus1_ioctl_send_recv_tell(ctx, args);
-	if (r < 0)
-		bus1_send_bytes_abort(&bytes);
-	else
-		bus1_send_bytes_commit(&bytes);
-	return r;
-}
-
-static int bus1_ioctl_send_recv_any(struct bus1_ioctl *ctx,
-				    const struct bus1_cmd_send_recv *args)
-{
-	struct bus1_ioctl_send arrays;
-	int r;
-
-	r = bus1_ioctl_send_read(&args->send, &arrays);
-	if (r >= 0)
-		r = bus1_ioctl_send_recv_send(ctx, args, &arrays);
-	bus1_ioctl_send_free(&arrays);
-	return r;
-}
-
-/* All but receiving. */
-static int bus1_ioctl_send_recv_out(struct bus1_ioctl *ctx,
+static int bus1_ioctl_send_recv_out(struct bus1_peer *peer,
+				    struct bus1_cmd_send_recv __user *uarg,
 				    const struct bus1_cmd_send_recv *args,
-				    const u64 *slices)
+				    bool bytes, const u64 *slices)
 {
 	int r;
 
 	if (!(args->flags & BUS1_SEND_RECV_FLAG_SEND))
-		r = bus1_ioctl_send_recv_tell(ctx, args);
-	else if (bus1_ioctl_send_is_bytes(&args->send))
-		r = bus1_ioctl_send_recv_bytes(ctx, args);
+		r = bus1_ioctl_send_recv_tell(uarg, args);
+	else if (bytes)
+		r = bus1_ioctl_send_bytes(peer, args->send.ptr_destinations,
+					  args->send.ptr_vecs, uarg, args);
 	else
-		r = bus1_ioctl_send_recv_any(ctx, args);
+		r = bus1_ioctl_send_any(peer, &args->send, uarg, args);
 	if (r < 0)
 		return r;
-	return bus1_ioctl_send_recv_release(ctx, args, slices);
+	return bus1_ioctl_send_recv_release(peer, uarg, args, slices);
 }
 
 /* What ktime_get_ns() will say when the clock of the caller says @timeout. */
@@ -392,24 +409,28 @@ static u64 bus1_ioctl_send_recv_deadline(u64 timeout)
 }
 
 /* Receive a message that @n others came before. Only the first is waited for. */
-static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
-				    const struct bus1_cmd_send_recv *args,
-				    struct bus1_msg __user *messages, u64 n,
-				    u64 *told)
+static int
+bus1_ioctl_send_recv_one(struct bus1_peer *peer, struct file *file,
+			 struct bus1_cmd_send_recv __user *uarg,
+			 const struct bus1_cmd_send_recv *args,
+			 struct bus1_msg __user *messages, u64 n, u64 *told)
 {
-	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	struct bus1_recv recv = {
-		.peer = ctx->peer,
+		.peer = peer,
 		.install_fds = args->flags & BUS1_SEND_RECV_FLAG_INSTALL_FDS,
 	};
-	bool may_wait = !n && bus1_ioctl_recv_may_wait(ctx);
+	bool may_wait = !n && bus1_ioctl_recv_may_wait(file);
+	bool patient = may_wait && args->timeout == U64_MAX;
 	int r;
 
-	while ((r = bus1_recv_prepare(&recv, args->max_offset, false, n)) ==
-	       -EAGAIN) {
+	for (;;) {
+		r = patient && bus1_recv_is_idle(peer) ? -EAGAIN :
+			bus1_recv_prepare(&recv, args->max_offset, false, n);
+		if (r != -EAGAIN)
+			break;
 		if (!may_wait)
 			return -EAGAIN;
-		r = bus1_ioctl_recv_wait(ctx,
+		r = bus1_ioctl_recv_wait(peer,
 					 bus1_ioctl_send_recv_deadline(args->timeout));
 		if (r < 0)
 			return r;
@@ -429,16 +450,17 @@ static int bus1_ioctl_send_recv_one(struct bus1_ioctl *ctx,
 }
 
 /* An error is told if nothing was received: else it will be met again. */
-static int bus1_ioctl_send_recv_in(struct bus1_ioctl *ctx,
+static int bus1_ioctl_send_recv_in(struct bus1_peer *peer, struct file *file,
+				   struct bus1_cmd_send_recv __user *uarg,
 				   const struct bus1_cmd_send_recv *args,
 				   struct bus1_msg __user *messages)
 {
-	struct bus1_cmd_send_recv __user *uarg = ctx->uarg;
 	u64 n, told = 0;
 	int r;
 
 	for (n = 0; n < args->n_messages; ++n) {
-		r = bus1_ioctl_send_recv_one(ctx, args, messages, n, &told);
+		r = bus1_ioctl_send_recv_one(peer, file, uarg, args, messages, n,
+					     &told);
 		if (r < 0) {
 			/* One more may have been told of than was received */
 			if (told != n && put_user(n, &uarg->n_received))
@@ -452,22 +474,29 @@ static int bus1_ioctl_send_recv_in(struct bus1_ioctl *ctx,
 
 /**
  * bus1_ioctl_send_recv() - BUS1_CMD_SEND_RECV
- * @ctx: the command
+ * @peer: peer that it is issued on
+ * @file: its file
+ * @uarg: argument
  *
  * Context: Process context, may sleep.
  * Return: 0, or a negative errno, see bus1(7).
  */
-int bus1_ioctl_send_recv(struct bus1_ioctl *ctx)
+noinline __flatten int bus1_ioctl_send_recv(struct bus1_peer *peer,
+					    struct file *file,
+					    struct bus1_cmd_send_recv __user *uarg)
 {
-	struct bus1_cmd_send_recv args;
+	/* What is not read of these is not used */
+	struct bus1_cmd_send_recv args __uninitialized;
 	struct bus1_msg __user *messages;
-	u64 few[BUS1_IOCTL_INLINE];
+	u64 few[BUS1_IOCTL_INLINE] __uninitialized;
 	void *slices;
+	bool bytes;
 	int r;
 
-	if (copy_from_user(&args, ctx->uarg, sizeof(args)))
-		return -EFAULT;
-	r = bus1_ioctl_send_recv_check(&args);
+	r = bus1_ioctl_send_recv_get(&args, uarg);
+	if (r < 0)
+		return r;
+	r = bus1_ioctl_send_recv_check(&args, &bytes);
 	if (r < 0)
 		return r;
 	r = bus1_ioctl_send_recv_messages(&args, &messages);
@@ -475,7 +504,8 @@ int bus1_ioctl_send_recv(struct bus1_ioctl *ctx)
 		return r;
 	r = bus1_ioctl_ids(args.ptr_slices, args.n_slices, few, &slices);
 	if (r >= 0)
-		r = bus1_ioctl_send_recv_out(ctx, &args, slices);
+		r = bus1_ioctl_send_recv_out(peer, uarg, &args, bytes, slices);
 	bus1_ioctl_array_free(slices, few);
-	return r < 0 ? r : bus1_ioctl_send_recv_in(ctx, &args, messages);
+	return r < 0 ? r : bus1_ioctl_send_recv_in(peer, file, uarg, &args,
+						   messages);
 }

@@ -28,6 +28,31 @@
 
 /* A message can name so many handles at least, whatever the limits are. */
 #define BUS1_IOCTL_HANDLES_MAX	((u32)BIT(20))
+
+/**
+ * struct bus1_ioctl_send - the arrays of a SEND
+ * @dests: IDs of the destinations
+ * @vecs: payload
+ * @handles: IDs of the handles
+ * @fds: descriptors
+ * @n_bytes: bytes in @vecs
+ * @few_dests: memory for a few
+ * @few_vecs: memory for a few
+ * @few_handles: memory for a few
+ * @few_fds: memory for a few
+ */
+struct bus1_ioctl_send {
+	void *dests;
+	void *vecs;
+	void *handles;
+	void *fds;
+	u64 n_bytes;
+	u64 few_dests[BUS1_IOCTL_INLINE];
+	struct iovec few_vecs[BUS1_IOCTL_INLINE];
+	u64 few_handles[BUS1_IOCTL_INLINE];
+	int few_fds[BUS1_IOCTL_INLINE];
+};
+
 /**
  * bus1_ioctl_ptr() - make a pointer of what travelled in 64 bits
  * @value: the address
@@ -45,8 +70,8 @@ int bus1_ioctl_ptr(u64 value, void __user **ptrp)
 }
 
 /* Read an array that is too long for the stack. */
-static int bus1_ioctl_array(const void __user *ptr, size_t n, size_t size,
-			    void **arrayp)
+static noinline int bus1_ioctl_array(const void __user *ptr, size_t n,
+				     size_t size, void **arrayp)
 {
 	void *array;
 
@@ -316,8 +341,9 @@ static void bus1_ioctl_vecs_from_compat(struct iovec *vecs, size_t n)
 	}
 }
 
-static int bus1_ioctl_vecs_copy_compat(struct iovec *vecs,
-				       const void __user *ptr, size_t n)
+static noinline int bus1_ioctl_vecs_copy_compat(struct iovec *vecs,
+						const void __user *ptr,
+						size_t n)
 {
 	if (copy_from_user(vecs, ptr, n * sizeof(struct compat_iovec)))
 		return -EFAULT;
@@ -388,16 +414,9 @@ static int bus1_ioctl_vecs(const struct bus1_cmd_send *send,
 	return 0;
 }
 
-/**
- * bus1_ioctl_send_read() - read the arrays of a SEND
- * @send: its argument, checked
- * @arrays: object to initialize; to be freed even if this fails
- *
- * Context: Process context, may sleep.
- * Return: 0, -EFAULT, -EMSGSIZE if the payload is too long, or -ENOMEM.
- */
-int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
-			 struct bus1_ioctl_send *arrays)
+/* Read the arrays of a SEND. They are to be freed even if this fails. */
+static int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
+				struct bus1_ioctl_send *arrays)
 {
 	int r;
 
@@ -420,13 +439,7 @@ int bus1_ioctl_send_read(const struct bus1_cmd_send *send,
 	return r;
 }
 
-/**
- * bus1_ioctl_send_free() - free the arrays of a SEND
- * @arrays: the arrays
- *
- * Context: Process context, may sleep.
- */
-void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
+static void bus1_ioctl_send_free(struct bus1_ioctl_send *arrays)
 {
 	bus1_ioctl_array_free(arrays->fds, arrays->few_fds);
 	bus1_ioctl_array_free(arrays->handles, arrays->few_handles);
@@ -493,21 +506,10 @@ static void bus1_ioctl_send_iter(struct iov_iter *iter,
 		iov_iter_init(iter, ITER_SOURCE, vecs, n_vecs, arrays->n_bytes);
 }
 
-/**
- * bus1_ioctl_send_stage() - do all of a SEND that can fail
- * @send: object to initialize; to be deinitialized even if this fails
- * @peer: sender
- * @args: the argument
- * @arrays: the arrays of it
- *
- * To be followed by bus1_send_commit(). Until then nothing has happened.
- *
- * Context: Process context, may sleep.
- * Return: 0, or a negative errno, see bus1(7).
- */
-int bus1_ioctl_send_stage(struct bus1_send *send, struct bus1_peer *peer,
-			  const struct bus1_cmd_send *args,
-			  const struct bus1_ioctl_send *arrays)
+/* Do all of a SEND that can fail. Until it is committed nothing has happened. */
+static int bus1_ioctl_send_stage(struct bus1_send *send, struct bus1_peer *peer,
+				 const struct bus1_cmd_send *args,
+				 const struct bus1_ioctl_send *arrays)
 {
 	struct bus1_send_params params = {
 		.dests = arrays->dests,
@@ -535,29 +537,50 @@ int bus1_ioctl_send_stage(struct bus1_send *send, struct bus1_peer *peer,
 	return r;
 }
 
-static int bus1_ioctl_send_arrays(struct bus1_ioctl *ctx,
+static int bus1_ioctl_send_arrays(struct bus1_peer *peer,
 				  const struct bus1_cmd_send *args,
-				  struct bus1_ioctl_send *arrays)
+				  struct bus1_ioctl_send *arrays,
+				  struct bus1_cmd_send_recv __user *uarg,
+				  const struct bus1_cmd_send_recv *more)
 {
-	struct bus1_send send;
+	struct bus1_send send __uninitialized; /* bus1_send_prepare() fills it in */
 	int r;
 
-	r = bus1_ioctl_send_stage(&send, ctx->peer, args, arrays);
-	if (r >= 0)
-		r = bus1_send_commit(&send);
+	r = bus1_ioctl_send_stage(&send, peer, args, arrays);
+	if (r >= 0 && uarg)
+		r = bus1_ioctl_send_recv_tell(uarg, more);
+	if (r < 0)
+		goto exit;
+	r = bus1_send_commit(&send);
+	if (r < 0 && uarg && bus1_ioctl_send_recv_untell(uarg, more))
+		r = -EFAULT;
+exit:
 	bus1_send_deinit(&send);
 	return r;
 }
 
-static int bus1_ioctl_send_any(struct bus1_ioctl *ctx,
-			       const struct bus1_cmd_send *args)
+/**
+ * bus1_ioctl_send_any() - send anything
+ * @peer: sender
+ * @args: what, and where to; checked
+ * @uarg: argument of SEND_RECV, which is told that the message is sent; or NULL
+ * @more: what it says
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+noinline __flatten int bus1_ioctl_send_any(struct bus1_peer *peer,
+					   const struct bus1_cmd_send *args,
+					   struct bus1_cmd_send_recv __user *uarg,
+					   const struct bus1_cmd_send_recv *more)
 {
-	struct bus1_ioctl_send arrays;
+	/* bus1_ioctl_send_read() fills in what is used of the arrays for a few */
+	struct bus1_ioctl_send arrays __uninitialized;
 	int r;
 
 	r = bus1_ioctl_send_read(args, &arrays);
 	if (r >= 0)
-		r = bus1_ioctl_send_arrays(ctx, args, &arrays);
+		r = bus1_ioctl_send_arrays(peer, args, &arrays, uarg, more);
 	bus1_ioctl_send_free(&arrays);
 	return r;
 }
@@ -578,97 +601,147 @@ bool bus1_ioctl_send_is_bytes(const struct bus1_cmd_send *args)
 	       bus1_user_limit(BUS1_RESOURCE_HANDLES);
 }
 
-/**
- * bus1_ioctl_send_bytes_stage() - do all of such a SEND that can fail
- * @bytes: object to initialize; nothing is to be done with it if this fails
- * @peer: sender
- * @args: the argument
- *
- * To be followed by bus1_send_bytes_commit() or bus1_send_bytes_abort().
- *
- * Context: Process context, may sleep.
- * Return: 0, or a negative errno, see bus1(7).
- */
-int bus1_ioctl_send_bytes_stage(struct bus1_send_bytes *bytes,
-				struct bus1_peer *peer,
-				const struct bus1_cmd_send *args)
+/* Read one vector. Where the payload is, and how long it is, is checked, too. */
+static int bus1_ioctl_vec_get(u64 value, struct iovec *vec)
 {
-	struct iov_iter iter;
+	const struct iovec __user *uvec;
 	void __user *ptr;
-	struct iovec vec;
-	u64 dest;
 	int r;
 
-	r = bus1_ioctl_ptr(args->ptr_destinations, &ptr);
+	r = bus1_ioctl_ptr(value, &ptr);
 	if (r < 0)
 		return r;
-	if (get_user(dest, (u64 __user *)ptr))
-		return -EFAULT;
-	r = bus1_ioctl_ptr(args->ptr_vecs, &ptr);
-	if (r < 0)
-		return r;
-	r = bus1_ioctl_vecs_copy(&vec, ptr, 1);
-	if (r < 0)
-		return r;
-	if (vec.iov_len > MAX_RW_COUNT)
+	if (in_compat_syscall()) {
+		r = bus1_ioctl_vecs_copy_compat(vec, ptr, 1);
+		if (r < 0)
+			return r;
+	} else {
+		uvec = ptr;
+		if (!user_read_access_begin(uvec, sizeof(*uvec)))
+			return -EFAULT;
+		unsafe_get_user(vec->iov_base, &uvec->iov_base, error);
+		unsafe_get_user(vec->iov_len, &uvec->iov_len, error);
+		user_read_access_end();
+	}
+	if (vec->iov_len > MAX_RW_COUNT)
 		return -EMSGSIZE;
-	if (!access_ok(vec.iov_base, vec.iov_len))
-		return -EFAULT;
-
-	iov_iter_ubuf(&iter, ITER_SOURCE, vec.iov_base, vec.iov_len);
-	return bus1_send_bytes_prepare(bytes, peer, dest, &iter);
-}
-
-static __always_inline int bus1_ioctl_send_get(struct bus1_cmd_send *args,
-					       const struct bus1_cmd_send __user *uarg)
-{
-	/* There are machines that cannot read so much at once */
-	if (!IS_ENABLED(CONFIG_64BIT))
-		return copy_from_user(args, uarg, sizeof(*args)) ? -EFAULT : 0;
-
-	if (!user_read_access_begin(uarg, sizeof(*uarg)))
-		return -EFAULT;
-	unsafe_get_user(args->flags, &uarg->flags, error);
-	unsafe_get_user(args->ptr_destinations, &uarg->ptr_destinations, error);
-	unsafe_get_user(args->ptr_errors, &uarg->ptr_errors, error);
-	unsafe_get_user(args->n_destinations, &uarg->n_destinations, error);
-	unsafe_get_user(args->ptr_vecs, &uarg->ptr_vecs, error);
-	unsafe_get_user(args->n_vecs, &uarg->n_vecs, error);
-	unsafe_get_user(args->ptr_handles, &uarg->ptr_handles, error);
-	unsafe_get_user(args->n_handles, &uarg->n_handles, error);
-	unsafe_get_user(args->ptr_fds, &uarg->ptr_fds, error);
-	unsafe_get_user(args->n_fds, &uarg->n_fds, error);
-	user_read_access_end();
-	return 0;
+	return access_ok(vec->iov_base, vec->iov_len) ? 0 : -EFAULT;
 
 error:
 	user_read_access_end();
 	return -EFAULT;
 }
 
-static int bus1_ioctl_send(struct bus1_ioctl *ctx)
+static int bus1_ioctl_send_bytes_stage(struct bus1_send_bytes *bytes,
+				       struct bus1_peer *peer, u64 ptr_dest,
+				       u64 ptr_vec)
 {
-	struct bus1_send_bytes bytes;
-	struct bus1_cmd_send args;
+	/* Both are filled in before they are used */
+	struct iov_iter iter __uninitialized;
+	struct iovec vec __uninitialized;
+	void __user *ptr;
+	u64 dest;
 	int r;
 
-	r = bus1_ioctl_send_get(&args, ctx->uarg);
+	r = bus1_ioctl_ptr(ptr_dest, &ptr);
 	if (r < 0)
 		return r;
-	if (bus1_ioctl_send_is_bytes(&args)) {
-		r = bus1_ioctl_send_bytes_stage(&bytes, ctx->peer, &args);
-		if (r >= 0)
-			bus1_send_bytes_commit(&bytes);
+	if (get_user(dest, (u64 __user *)ptr))
+		return -EFAULT;
+	r = bus1_ioctl_vec_get(ptr_vec, &vec);
+	if (r < 0)
 		return r;
+
+	iov_iter_ubuf(&iter, ITER_SOURCE, vec.iov_base, vec.iov_len);
+	return bus1_send_bytes_prepare(bytes, peer, dest, &iter);
+}
+
+/**
+ * bus1_ioctl_send_bytes() - send nothing but bytes to one node
+ * @peer: sender
+ * @ptr_dest: where the destination is, in user space
+ * @ptr_vec: where the vector is
+ * @uarg: argument of SEND_RECV, which is told that the message is sent; or NULL
+ * @args: what it says
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or a negative errno, see bus1(7).
+ */
+noinline __flatten int bus1_ioctl_send_bytes(struct bus1_peer *peer, u64 ptr_dest,
+				    u64 ptr_vec,
+				    struct bus1_cmd_send_recv __user *uarg,
+				    const struct bus1_cmd_send_recv *args)
+{
+	struct bus1_send_bytes bytes;
+	int r;
+
+	r = bus1_ioctl_send_bytes_stage(&bytes, peer, ptr_dest, ptr_vec);
+	if (r < 0)
+		return r;
+	if (uarg) {
+		r = bus1_ioctl_send_recv_tell(uarg, args);
+		if (r < 0) {
+			bus1_send_bytes_abort(&bytes);
+			return r;
+		}
 	}
+	bus1_send_bytes_commit(&bytes);
+	return 0;
+}
+
+static noinline int
+bus1_ioctl_send_whole(struct bus1_peer *peer,
+		      const struct bus1_cmd_send __user *uarg)
+{
+	struct bus1_cmd_send args __uninitialized; /* read as a whole */
+	int r;
+
+	if (copy_from_user(&args, uarg, sizeof(args)))
+		return -EFAULT;
 	r = bus1_ioctl_send_check(&args);
 	if (r < 0)
 		return r;
-	return bus1_ioctl_send_any(ctx, &args);
+	return bus1_ioctl_send_any(peer, &args, NULL, NULL);
+}
+
+/*
+ * Look at an argument: where destination and vector are, if it is nothing but bytes to
+ * one node. That the last field can be read says that all of it can. If it is more, all
+ * of it is read, and whether it still is does not matter then.
+ */
+static int bus1_ioctl_send(struct bus1_peer *peer,
+			   const struct bus1_cmd_send __user *uarg)
+{
+	struct bus1_cmd_send args;
+
+	/* There are machines that cannot read so much at once */
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return bus1_ioctl_send_whole(peer, uarg);
+
+	if (!user_read_access_begin(uarg, sizeof(*uarg)))
+		return -EFAULT;
+	unsafe_get_user(args.flags, &uarg->flags, error);
+	unsafe_get_user(args.ptr_destinations, &uarg->ptr_destinations, error);
+	unsafe_get_user(args.ptr_errors, &uarg->ptr_errors, error);
+	unsafe_get_user(args.n_destinations, &uarg->n_destinations, error);
+	unsafe_get_user(args.ptr_vecs, &uarg->ptr_vecs, error);
+	unsafe_get_user(args.n_vecs, &uarg->n_vecs, error);
+	unsafe_get_user(args.n_handles, &uarg->n_handles, error);
+	unsafe_get_user(args.n_fds, &uarg->n_fds, error);
+	user_read_access_end();
+
+	if (bus1_ioctl_send_is_bytes(&args))
+		return bus1_ioctl_send_bytes(peer, args.ptr_destinations,
+					     args.ptr_vecs, NULL, NULL);
+	return bus1_ioctl_send_whole(peer, uarg);
+
+error:
+	user_read_access_end();
+	return -EFAULT;
 }
 
 /* Run a command, or say -ENOTTY if it is none. */
-static __always_inline int bus1_ioctl_run(struct bus1_ioctl *ctx, unsigned int cmd)
+static int bus1_ioctl_run(struct bus1_ioctl *ctx, unsigned int cmd)
 {
 	switch (cmd) {
 	case BUS1_CMD_PEER_QUERY:
@@ -683,12 +756,6 @@ static __always_inline int bus1_ioctl_run(struct bus1_ioctl *ctx, unsigned int c
 		return bus1_ioctl_nodes_destroy(ctx);
 	case BUS1_CMD_SLICE_RELEASE:
 		return bus1_ioctl_slice_release(ctx);
-	case BUS1_CMD_SEND:
-		return bus1_ioctl_send(ctx);
-	case BUS1_CMD_RECV:
-		return bus1_ioctl_recv(ctx);
-	case BUS1_CMD_SEND_RECV:
-		return bus1_ioctl_send_recv(ctx);
 	default:
 		return -ENOTTY;
 	}
@@ -713,18 +780,36 @@ static bool bus1_ioctl_is_known(unsigned int cmd)
 	}
 }
 
-/* No active reference is held any more. */
-static noinline __cold int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
+/* Nobody is told of a disconnect before it has happened. */
+static noinline __cold int bus1_ioctl_failed(struct bus1_peer *peer,
+					     unsigned int cmd,
+					     struct bus1_peer *leaver, int r)
 {
-	/* Nobody is told of a disconnect before it has happened */
+	/* No active reference is held any more */
 	if (r == -ESHUTDOWN)
-		r = bus1_peer_await_disconnect(ctx->refused ?
-					       bus1_file_peer(ctx->refused) :
-					       ctx->peer);
-	if (ctx->refused)
-		fput(ctx->refused);
+		r = bus1_peer_await_disconnect(leaver);
 	if (r != -ENOTTY)
-		trace_bus1_command_failed(ctx->peer, ctx->nr, r);
+		trace_bus1_command_failed(peer, _IOC_NR(cmd), r);
+	return r;
+}
+
+/* All but those that there are many of. */
+static noinline int bus1_ioctl_other(struct bus1_peer *peer, unsigned int cmd,
+				     void __user *uarg)
+{
+	struct bus1_ioctl ctx = {
+		.peer = peer,
+		.uarg = uarg,
+	};
+	int r;
+
+	r = bus1_ioctl_run(&ctx, cmd);
+	bus1_peer_release(peer);
+	if (r < 0)
+		r = bus1_ioctl_failed(peer, cmd, ctx.refused ?
+				      bus1_file_peer(ctx.refused) : peer, r);
+	if (ctx.refused)
+		fput(ctx.refused);
 	return r;
 }
 
@@ -741,12 +826,7 @@ static noinline __cold int bus1_ioctl_failed(struct bus1_ioctl *ctx, int r)
 long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 		unsigned long arg)
 {
-	struct bus1_ioctl ctx = {
-		.peer = peer,
-		.nr = _IOC_NR(cmd),
-		.file = file,
-		.uarg = (void __user *)arg,
-	};
+	void __user *uarg = (void __user *)arg;
 	int r;
 
 	if (cmd == BUS1_CMD_PEER_DISCONNECT) {
@@ -758,9 +838,16 @@ long bus1_ioctl(struct bus1_peer *peer, struct file *file, unsigned int cmd,
 	if (!bus1_active_acquire(&peer->active))
 		return bus1_ioctl_is_known(cmd) ?
 			bus1_peer_await_disconnect(peer) : -ENOTTY;
-	r = bus1_ioctl_run(&ctx, cmd);
+	if (cmd == BUS1_CMD_RECV)
+		r = bus1_ioctl_recv(peer, file, uarg);
+	else if (cmd == BUS1_CMD_SEND)
+		r = bus1_ioctl_send(peer, uarg);
+	else if (cmd == BUS1_CMD_SEND_RECV)
+		r = bus1_ioctl_send_recv(peer, file, uarg);
+	else
+		return bus1_ioctl_other(peer, cmd, uarg);
 	bus1_peer_release(peer);
-	return unlikely(r < 0) ? bus1_ioctl_failed(&ctx, r) : 0;
+	return unlikely(r < 0) ? bus1_ioctl_failed(peer, cmd, peer, r) : 0;
 }
 
 /* The ABI: what these say is settled, most of it since 2016. */

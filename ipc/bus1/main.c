@@ -68,8 +68,8 @@ static __poll_t bus1_fop_poll(struct file *file, struct poll_table_struct *wait)
 	return mask;
 }
 
-static long bus1_fop_ioctl(struct file *file, unsigned int cmd,
-			   unsigned long arg)
+static __flatten long bus1_fop_ioctl(struct file *file, unsigned int cmd,
+				     unsigned long arg)
 {
 	return bus1_ioctl(bus1_file_peer(file), file, cmd, arg);
 }

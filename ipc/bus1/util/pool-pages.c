@@ -320,8 +320,8 @@ static bool bus1_pool_run_is_right(struct bus1_pool *pool, struct page *page,
  * Context: Any.
  * Return: The page of @pos, as long as the slice is allocated.
  */
-struct page *bus1_pool_pages_run(struct bus1_pool *pool,
-				 struct bus1_pool_slice *slice, u64 pos, size_t *lenp)
+noinline struct page *bus1_pool_pages_run(struct bus1_pool *pool,
+					  struct bus1_pool_slice *slice, u64 pos, size_t *lenp)
 {
 	struct page *page = slice->page;
 	unsigned long run;

@@ -608,6 +608,75 @@ TEST_F(receiver, stopped_makes_the_disconnect_of_its_peer_wait)
 	EXPECT_IDLE(&self->net.b);
 }
 
+/* A second receiver that does not wait for messages. */
+struct impatient {
+	int fd;
+	bool by_send_recv;
+	struct bus1_cmd_recv recv;
+	struct bus1_cmd_send_recv send_recv;
+	pid_t tid;
+	int done, r;
+};
+
+static void *impatient_fn(void *arg)
+{
+	struct impatient *i = arg;
+
+	__atomic_store_n(&i->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	if (i->by_send_recv)
+		i->r = bus1_ioctl(i->fd, BUS1_CMD_SEND_RECV, &i->send_recv);
+	else
+		i->r = bus1_ioctl(i->fd, BUS1_CMD_RECV, &i->recv);
+	__atomic_store_n(&i->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/*
+ * The message that it is stopped with stays where it was, so it was there all the time:
+ * nobody may be told that there is none.
+ */
+static void t_impatient(struct __test_metadata *_metadata,
+			FIXTURE_DATA(receiver) *self, bool by_send_recv)
+{
+	struct impatient i = { .fd = self->net.b.fd, .by_send_recv = by_send_recv };
+	pthread_t thread;
+
+	bus1_recv_init(&i.recv, 0);
+	i.send_recv.ptr_messages = ptr(&i.recv.msg);
+	i.send_recv.n_messages = 1;
+	i.send_recv.max_offset = BUS1_OFFSET_INVALID;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, impatient_fn, &i));
+	while (!__atomic_load_n(&i.tid, __ATOMIC_ACQUIRE))
+		sched_yield();
+	/* It is done at once, or sleeps: then only this goes on */
+	while (!done(&i.done) && !strchr("SZX", task_state(i.tid)))
+		sched_yield();
+	EXPECT_FALSE(done(&i.done));
+
+	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
+	self->stall.page = MAP_FAILED;
+	close(self->stall.uffd);
+	self->stall.uffd = -1;
+	pthread_join(self->thread, NULL);
+	EXPECT_EQ(-EFAULT, self->r);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, i.r);
+	self->cmd = &i.recv;
+	t_expect_first(_metadata, self);
+	EXPECT_EQ(0, bus1_fdinfo(self->net.b.fd, "bus1-queue"));
+}
+
+TEST_F(receiver, stopped_that_fails_is_waited_for_by_one_that_does_not_block)
+{
+	ASSERT_EQ(0, fcntl(self->net.b.fd, F_SETFL, O_RDWR | O_NONBLOCK));
+	t_impatient(_metadata, self, false);
+}
+
+TEST_F(receiver, stopped_that_fails_is_waited_for_by_one_whose_time_is_over)
+{
+	t_impatient(_metadata, self, true);
+}
+
 TEST_F(receiver, stopped_for_good_loses_no_message)
 {
 	struct bus1_cmd_recv r;
