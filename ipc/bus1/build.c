@@ -3,7 +3,7 @@
  * The module as one translation unit, like kernel/sched/build_policy.c: all but the
  * tracepoints, and the unit tests.
  *
- * A message is a little work in each of many places, and half of what it cost was to get
+ * A message is a little work in each of many places, and much of what it cost was to get
  * from one to the next. So the commands that there are many of are __flatten: what they
  * call becomes part of them, wherever it is. What is rare is noinline, so that it does not.
  * Each file still includes what it needs, and could be compiled by itself.

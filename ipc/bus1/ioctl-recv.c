@@ -15,6 +15,7 @@
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include <uapi/linux/bus1.h>
+#include "compat.h"
 #include "ioctl-internal.h"
 #include "message.h"
 #include "peer.h"

@@ -92,7 +92,7 @@ static noinline int bus1_ioctl_array(const void __user *ptr, size_t n,
  * @n: number of elements
  * @few: memory for %BUS1_IOCTL_INLINE of them: they are read one by one, which takes
  *	no check of sizes
- * @idsp: where to store the array, to be freed by bus1_ioctl_array_free() even if
+ * @idsp: where to store the array, to be freed by bus1_ioctl_array_free(); may be even if
  *	this fails
  *
  * Context: Process context, may sleep.

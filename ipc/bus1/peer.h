@@ -54,8 +54,9 @@ enum bus1_entry_type {
  *  recv_mutex      of a peer: one claimed entry at a time, and the seed. May be
  *                  held over a fault in memory of the receiving process. Only
  *                  commands of the same peer wait for it, and they do so
- *                  killably; RECV interruptibly, and not at all as long as it
- *                  waits for messages and the queue is empty.
+ *                  killably; RECV interruptibly. One that waits for messages
+ *                  without a limit of time only does so if the queue is not
+ *                  empty.
  *  birth_sem       of a peer: taken to read by commands that let nodes exist,
  *                  to write by a flush until it is sealed: it destroys every
  *                  node that was there before. Never held over anything that

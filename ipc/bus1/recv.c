@@ -242,7 +242,7 @@ bool bus1_recv_is_idle(struct bus1_peer *peer)
  * Context: Process context, may sleep.
  * Return: 0, to be followed by bus1_recv_commit() or bus1_recv_abort(). -EAGAIN
  *	if nothing is ready, or there is no seed; -ERANGE if the slice ends
- *	above @max_offset; -EMFILE or -ENFILE for several files; -EDQUOT or -EXFULL if the seed finds no
+ *	above @max_offset; -EMFILE for several files; -EDQUOT or -EXFULL if the seed finds no
  *	room; -ENOMEM; -ERESTARTSYS.
  */
 int bus1_recv_prepare(struct bus1_recv *recv, u64 max_offset, bool seed,

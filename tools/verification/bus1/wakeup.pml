@@ -6,7 +6,7 @@
  * bus1_queue_commit_locked(), bus1_peer_wake()		Sender
  * bus1_ioctl_recv_wait(), wait_woken()			PEEK and SLEEP in Thread
  * bus1_ioctl_recv_wake()				wake()
- * bus1_recv_is_idle()					IDLE in Thread
+ * bus1_recv_is_idle()					the first step of Thread
  * bus1_recv_prepare(), bus1_recv_put_back()		CLAIM and BACK in Thread
  *
  * __wake_up() walks the exclusive waiters until one was asleep, with the lock of the
