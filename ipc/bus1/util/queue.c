@@ -77,7 +77,7 @@ static u64 bus1_tx_id(void)
 u64 bus1_clock_now(void)
 {
 	/*
-	 * [clock:B] pairs with [clock:A] in bus1_clock_pass() and in
+	 * [clock:B] pairs with [clock:A] in bus1_clock_pass() and
 	 * bus1_queue_try_pass_locked(): what was loaded
 	 * before, and so whatever told of the other transaction, comes before
 	 * the clock is read. ktime_get_ns() sees to that.
@@ -393,7 +393,10 @@ static __always_inline bool bus1_queue_try_pass_locked(struct bus1_queue *queue,
 	lockdep_assert_held(&queue->lock);
 
 	/*
-	 * [clock:A] pairs with [clock:B] in bus1_clock_now(), and [passed:A] with
+	 * [clock:A] pairs with [clock:B] in bus1_clock_now(), as in
+	 * bus1_clock_pass().
+	 *
+	 * [passed:A] pairs with
 	 * [passed:B] in bus1_queue_now_locked(): that nobody looks again depends
 	 * on what was read here.
 	 */
