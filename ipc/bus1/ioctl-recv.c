@@ -199,7 +199,7 @@ error:
  * Return: 0, or a negative errno, see bus1(7).
  */
 noinline __flatten int bus1_ioctl_recv(struct bus1_peer *peer, struct file *file,
-			      struct bus1_cmd_recv __user *uarg)
+				       struct bus1_cmd_recv __user *uarg)
 {
 	u64 flags, max_offset, offset;
 	int r;

@@ -668,9 +668,9 @@ static int bus1_ioctl_send_bytes_stage(struct bus1_send_bytes *bytes,
  * Return: 0, or a negative errno, see bus1(7).
  */
 noinline __flatten int bus1_ioctl_send_bytes(struct bus1_peer *peer, u64 ptr_dest,
-				    u64 ptr_vec,
-				    struct bus1_cmd_send_recv __user *uarg,
-				    const struct bus1_cmd_send_recv *args)
+					     u64 ptr_vec,
+					     struct bus1_cmd_send_recv __user *uarg,
+					     const struct bus1_cmd_send_recv *args)
 {
 	struct bus1_send_bytes bytes;
 	int r;

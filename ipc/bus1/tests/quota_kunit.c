@@ -485,14 +485,17 @@ static void check_is_parked(struct kunit *test, struct bus1_quota *quota,
 	}
 }
 
+static const struct bus1_cost parked_rest = { { 0, 1, 0, 2 } };
+static const struct bus1_cost parked_plain = { { 1, 0, 72, 0 } };
+static const struct bus1_cost parked_all = { { 1, 1, 72, 2 } };
+
 /* What a message carried is parked with its slice, though it is given back earlier. */
 static void bus1_quota_test_parked_rest(struct kunit *test)
 {
-	const u32 limit = bus1_user_limit(BUS1_RESOURCE_FDS);
-	const struct bus1_cost rest = { { 0, 1, 0, 2 } }, plain = { { 1, 0, 72, 0 } };
-	const struct bus1_cost all = { { 1, 1, 72, 2 } };
+	const struct bus1_cost rest = parked_rest, plain = parked_plain;
+	const struct bus1_cost all = parked_all;
 	struct bus1_user *user = user_get(test, 0);
-	struct bus1_quota *quota = quota_new(test, user, 1), *other;
+	struct bus1_quota *quota = quota_new(test, user, 1);
 	struct bus1_share *share, *second;
 	unsigned int i, round;
 
@@ -527,21 +530,36 @@ static void bus1_quota_test_parked_rest(struct kunit *test)
 	for (i = 0; i < BUS1_RESOURCE_N; ++i)
 		KUNIT_EXPECT_EQ(test, quota->received[i].total, all.n[i]);
 
-	/* Whatever it is of, and whatever there was none of before */
-	other = quota_new(test, user, 2);
-	check_is_parked(test, other, user, &(struct bus1_cost){ { 1, 0, 0, 0 } });
-	check_is_parked(test, other, user, &(struct bus1_cost){ { 1, 1, 8, 0 } });
-	check_is_parked(test, other, user, &(struct bus1_cost){ { 1, 0, 4, 1 } });
-	/* Bytes without a slice are not */
-	KUNIT_EXPECT_EQ(test, bus1_quota_charge(other, user, &plain, &share), 0);
-	KUNIT_EXPECT_EQ(test, charge(other, user, BUS1_RESOURCE_BYTES, 100, &second), 0);
-	uncharge(other, second, BUS1_RESOURCE_BYTES, 100);
-	bus1_quota_uncharge(other, share, &plain);
-	KUNIT_EXPECT_EQ(test, memcmp(&other->parked, &plain, sizeof(plain)), 0);
-	check_quota_unused(test, other);
-	bus1_quota_deinit(other);
+	check_quota_unused(test, quota);
+	bus1_quota_deinit(quota);
+	check_user_unused(test, user);
+	bus1_user_unref(user);
+}
 
-	/* Nor is it in the way of own commands, or of a limit */
+/* Whatever it is of is parked, but bytes without a slice; and in nobody's way. */
+static void bus1_quota_test_parked_rest_limits(struct kunit *test)
+{
+	const u32 limit = bus1_user_limit(BUS1_RESOURCE_FDS);
+	const struct bus1_cost rest = parked_rest, plain = parked_plain;
+	const struct bus1_cost all = parked_all;
+	struct bus1_user *user = user_get(test, 0);
+	struct bus1_quota *quota = quota_new(test, user, 1);
+	struct bus1_share *share, *second;
+
+	/* What there was none of before has no limit that was seen */
+	check_is_parked(test, quota, user, &(struct bus1_cost){ { 1, 0, 0, 0 } });
+	check_is_parked(test, quota, user, &(struct bus1_cost){ { 1, 1, 8, 0 } });
+	check_is_parked(test, quota, user, &(struct bus1_cost){ { 1, 0, 4, 1 } });
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &plain, &share), 0);
+	KUNIT_EXPECT_EQ(test, charge(quota, user, BUS1_RESOURCE_BYTES, 100, &second), 0);
+	uncharge(quota, second, BUS1_RESOURCE_BYTES, 100);
+	bus1_quota_uncharge(quota, share, &plain);
+	KUNIT_EXPECT_EQ(test, memcmp(&quota->parked, &plain, sizeof(plain)), 0);
+
+	/* Own commands, and limits */
+	KUNIT_EXPECT_EQ(test, bus1_quota_charge(quota, user, &all, &share), 0);
+	bus1_quota_uncharge(quota, share, &rest);
+	bus1_quota_uncharge(quota, share, &plain);
 	KUNIT_EXPECT_EQ(test, bus1_quota_charge_own(quota, BUS1_RESOURCE_FDS, limit),
 			0);
 	bus1_quota_uncharge_own(quota, BUS1_RESOURCE_FDS, limit);
@@ -810,6 +828,7 @@ static struct kunit_case bus1_quota_cases[] = {
 	KUNIT_CASE(bus1_quota_test_creditors),
 	KUNIT_CASE(bus1_quota_test_parked),
 	KUNIT_CASE(bus1_quota_test_parked_rest),
+	KUNIT_CASE(bus1_quota_test_parked_rest_limits),
 	KUNIT_CASE_SLOW(bus1_quota_test_threads),
 	{}
 };

@@ -671,7 +671,7 @@ void bus1_pool_write(struct bus1_pool *pool, struct bus1_pool_slice *slice,
  * Context: Process context, may sleep.
  */
 noinline void bus1_pool_zero(struct bus1_pool *pool, struct bus1_pool_slice *slice,
-		    u64 offset, u64 n)
+			     u64 offset, u64 n)
 {
 	u64 pos = slice->offset + offset;
 	struct page *page;

@@ -39,12 +39,13 @@ static int stall_init(struct stall *stall)
 	return stall_register(stall->uffd, stall->page);
 }
 
+/* Who is stopped then finds that there is no page. */
 static void stall_deinit(struct stall *stall)
 {
-	if (stall->uffd >= 0)
-		close(stall->uffd);
 	if (stall->page != MAP_FAILED)
 		munmap(stall->page, PAGE);
+	if (stall->uffd >= 0)
+		close(stall->uffd);
 	stall->uffd = -1;
 	stall->page = MAP_FAILED;
 }
@@ -357,10 +358,7 @@ TEST_F(sender, stopped_makes_the_disconnect_of_its_own_peer_wait)
 TEST_F(sender, stopped_for_good_fails_and_leaves_nothing)
 {
 	/* The page goes, and nothing takes its place. */
-	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
-	self->stall.page = MAP_FAILED;
-	close(self->stall.uffd);
-	self->stall.uffd = -1;
+	stall_deinit(&self->stall);
 	pthread_join(self->thread, NULL);
 	EXPECT_EQ(-EFAULT, self->r);
 	RECV_NONE(&self->net.b);
@@ -653,10 +651,7 @@ static void t_impatient(struct __test_metadata *_metadata,
 		sched_yield();
 	EXPECT_FALSE(done(&i.done));
 
-	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
-	self->stall.page = MAP_FAILED;
-	close(self->stall.uffd);
-	self->stall.uffd = -1;
+	stall_deinit(&self->stall);
 	pthread_join(self->thread, NULL);
 	EXPECT_EQ(-EFAULT, self->r);
 	pthread_join(thread, NULL);
@@ -682,10 +677,7 @@ TEST_F(receiver, stopped_for_good_loses_no_message)
 	struct bus1_cmd_recv r;
 
 	ASSERT_EQ(0, bus1_send_str(self->net.a.fd, self->net.ab, "second"));
-	ASSERT_EQ(0, munmap(self->stall.page, PAGE));
-	self->stall.page = MAP_FAILED;
-	close(self->stall.uffd);
-	self->stall.uffd = -1;
+	stall_deinit(&self->stall);
 	pthread_join(self->thread, NULL);
 	EXPECT_EQ(-EFAULT, self->r);
 	EXPECT_EQ(POLLIN | POLLOUT, peer_poll(self->net.b.fd));
